@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "protocol/error.hpp"
+#include "protocol/packet.hpp"
+#include "protocol/profile.hpp"
+
+// JSON text <-> Packet. Pure functions; the only user of RapidJSON (SAX in, writer out; iterative
+// parsing). Bytes are hostile: whatever does not fit PROTOCOL.md section 1 is Errc::kInvalidPacket.
+
+namespace petrel {
+
+struct CodecLimits {
+    // 6 x maxPayload (every byte escaped as \u00XX) + 4096 for the rest (section 4.6).
+    std::size_t frame_bytes_max = 6 * 65'536 + 4096;
+    std::size_t depth_max = 32;           // Of nesting, unknown keys included.
+    std::size_t id_bytes_max = 256;       // from, to, user, app, conv, device, epoch...
+    std::size_t token_bytes_max = 16'384; // loginToken, extra.
+};
+
+// Which spelling of the QoS key a packet had: before the login it hints at the profile (section 2).
+enum class Spelling : std::uint8_t { kNone, kImSdk, kMobileImSdk };
+
+struct Decoded {
+    Packet packet;
+    Spelling spelling = Spelling::kNone;
+};
+
+// `profile` decides what a 54 and the payloads of 1, 4, 50, 51 mean; kUndecided reads as im-sdk. A
+// well-formed packet of an unknown or reserved type is an UnknownPacket, not an error. The
+// direction is not checked: type 4 and 54 both become an Ack.
+Result<Decoded> decode(std::string_view text, ProfileId profile, const CodecLimits& limits = {});
+
+// Appends the packet's JSON text. Strings must be valid UTF-8 (what decode returned, or what
+// protocol/utf8.hpp has seen). UnknownPacket cannot be encoded (assert).
+void encode(const Packet& packet, ProfileId profile, Side writer, std::string& out);
+void encode(const Data& data, ProfileId profile, Side writer, std::string& out);
+
+}  // namespace petrel
