@@ -1,0 +1,128 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "daemons/context.hpp"
+#include "daemons/round_trip.hpp"
+#include "daemons/timer.hpp"
+#include "protocol/packet.hpp"
+
+namespace petrel {
+
+// The client's half of PROTOCOL.md section 4.5 (plain: section 3): beats at a fixed interval, beats
+// at once when an ack is overdue, and declares the link dead when nothing at all comes back.
+//
+//   kOffline -- on_online --> kListening -- beat sent --> kProbing -- any packet --> kListening
+//                                                            '-- timeout --> on_link_dead
+//
+// After a pause of the process (a timer late by over late_after) it gives the socket
+// `late_grace` to be read before it judges. Thread-compatible.
+class KeepaliveDaemon {
+public:
+    enum class State : std::uint8_t { kOffline, kListening, kProbing };
+
+    struct Options {
+        Duration interval = std::chrono::seconds{25};  // v1: on_online brings the server's.
+        RoundTrip::Options round_trip;                  // Bounds of the probe's time, v1.
+        // Plain: the fixed patience instead of the estimate. With patience_since_answer it runs
+        // since the last packet (mobileimsdk), else since the first unanswered beat (im-sdk).
+        std::optional<Duration> patience;
+        bool patience_since_answer = false;
+        Duration late_after = std::chrono::seconds{1};  // Section 4.5.
+        Duration late_grace = std::chrono::milliseconds{200};  // One read of the socket, generously.
+    };
+
+    class Listener {
+    public:
+        virtual void on_beat_due() = 0;  // Send a heartbeat with the current positions, now.
+        virtual void on_link_dead(std::string_view reason) = 0;  // State is kOffline by then.
+
+    protected:
+        ~Listener() = default;
+    };
+
+    KeepaliveDaemon(DaemonContext& context, Listener& listener, Options options);
+
+    // Login accepted. The first beat comes at a random time within the interval.
+    void on_online(Duration interval);
+    void on_offline();           // Idempotent; forgets everything but the round trip.
+    void set_plain(Duration interval, Duration patience, bool since_answer);  // While offline.
+
+    void on_inbound();           // Any packet at all.
+    // A 51. `rx` is its position taken in order, when it has one: when it covers the overdue
+    // position, the store is slow and not the link, and the next probe waits twice as long.
+    void on_beat_answered(std::optional<Position> rx);
+
+    // The oldest unacked packet on the wire: its position and when it left the send buffer (not
+    // before). nullopt: nothing is outstanding. Called whenever that changes.
+    void on_outstanding(std::optional<Position> position, TimePoint left_at);
+    void on_round_trip(Duration sample);  // Of an ack of a packet that was sent once.
+
+    void probe_now();            // A hint (network changed, resume): beat at once if online.
+    void suspend();              // Freezes: no beat, no verdict.
+    void resume();               // Reads first (late_grace), then probes.
+
+    State state() const noexcept { return state_; }
+    const RoundTrip& round_trip() const noexcept { return round_trip_; }
+    Duration ack_timeout() const noexcept;  // Doubled while the store is slow.
+    bool is_consistent() const;
+
+private:
+    void set_state(State next, std::string_view reason);
+    void beat();
+    void rearm();
+    void on_timer();
+
+    DaemonContext& context_;
+    Listener& listener_;
+    Options options_;
+    RoundTrip round_trip_;
+    Timer timer_;                             // The earliest of next beat, overdue ack, patience.
+    State state_ = State::kOffline;
+    bool is_suspended_ = false;
+    Duration interval_{0};
+    TimePoint next_beat_{};                   // While online.
+    TimePoint last_inbound_{};                // While online.
+    TimePoint last_beat_{};                   // While kProbing: the first unanswered beat.
+    std::optional<Position> outstanding_;     // While an ack is awaited.
+    TimePoint outstanding_since_{};
+    unsigned slow_store_doublings_ = 0;       // Until the outstanding position moves.
+};
+
+// The gateway's half: a session silent for `silence_max` is reported once.
+class SilenceCheck {
+public:
+    struct Options {
+        Duration silence_max = std::chrono::milliseconds{62'500};  // 2.5 x heartbeatMs.
+        Duration late_after = std::chrono::seconds{1};
+        Duration late_grace = std::chrono::milliseconds{200};
+    };
+
+    class Listener {
+    public:
+        virtual void on_silent() = 0;
+
+    protected:
+        ~Listener() = default;
+    };
+
+    SilenceCheck(DaemonContext& context, Listener& listener, Options options);
+    void start();                // From now on.
+    void start(Duration silence_max);
+    void stop();                 // Idempotent.
+    void on_inbound();           // Cheap: moves a value, not a timer.
+
+private:
+    void on_timer();
+
+    DaemonContext& context_;
+    Listener& listener_;
+    Options options_;
+    TimePoint last_inbound_{};
+    bool in_grace_ = false;      // After a late timer, until the socket had its chance.
+    Timer timer_;
+};
+
+}  // namespace petrel

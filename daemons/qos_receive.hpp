@@ -1,0 +1,125 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "daemons/context.hpp"
+#include "daemons/timer.hpp"
+#include "protocol/packet.hpp"
+
+namespace petrel {
+
+// Takes each message once and says when to ack: by position (petrel.v1, sections 4.1, 4.3, 4.4;
+// constant memory), or by (sender, fingerprint) within a memory bounded in time and count (plain
+// profiles). Serves both ends: on the gateway "handled" means accepted by the store.
+//
+// Positions:   h <= rx.  rx: highest taken in order.  h: highest durable or handled.
+//     seq <= rx: duplicate, h is said again     prev <= rx < seq: taken     prev > rx: gap
+//
+// Thread-compatible.
+class QosReceiveDaemon {
+public:
+    enum class Verdict : std::uint8_t {
+        kTake,       // Hand it on; report on_handled later.
+        kDuplicate,  // Drop; acked again if it had been handled.
+        kGap,        // Drop; the gap was answered, or will be.
+    };
+
+    struct Options {
+        // Section 4.3: at most one ack a turn, at least one per 16 messages, half the window, or
+        // 20 ms from the first unacked. The gateway uses delay 0: one ack a commit.
+        std::size_t ack_every_max = 16;
+        Duration ack_delay_max = std::chrono::milliseconds{20};
+        Duration gap_interval = std::chrono::milliseconds{250};  // Section 4.4.
+        // Plain profiles, section 3.
+        Duration dedup_memory = std::chrono::minutes{10};
+        Duration dedup_sweep = std::chrono::minutes{5};
+        std::size_t dedup_entries_max = 100'000;  // The oldest handled one is forgotten first.
+    };
+
+    struct AckDue {
+        Position h = 0;
+        std::optional<Position> rx;  // With gap.
+        bool gap = false;
+    };
+
+    class Listener {
+    public:
+        virtual void on_ack_due(const AckDue& ack) = 0;                            // Positions.
+        virtual void on_ack_due(std::string_view sender, const Fingerprint& fp) = 0;  // Plain.
+
+    protected:
+        ~Listener() = default;
+    };
+
+    QosReceiveDaemon(DaemonContext& context, Listener& listener, Options options);
+
+    // ---- positions ----
+    // Login accepted: both rx and h become `resume`. `window` is what this side takes unacked.
+    void on_online(Position resume, std::size_t window);
+    void on_offline();  // Nothing is due any more; plain memory stays.
+
+    Verdict on_data(Position seq, std::optional<Position> prev);
+    // Everything up to `h` is durable/handled. Not above rx; lower than before: ignored.
+    void on_handled(Position h);
+    // The other side says it has sent up to `sent` (heartbeat): above rx it is a gap.
+    void on_sent_mark(Position sent);
+    // The gateway took positions that the store then refused: rx falls back (never below h).
+    void rewind(Position rx);
+    // The ack that rides in a type 2 now leaving, if one is due soon; it counts as sent.
+    std::optional<Position> take_riding_ack();
+
+    Position rx() const noexcept { return rx_; }
+    Position h() const noexcept { return h_; }
+
+    // ---- plain ----
+    Verdict on_data(std::string_view sender, const Fingerprint& fp);
+    void on_handled(std::string_view sender, const Fingerprint& fp);  // Acked at once.
+    std::size_t dedup_size() const noexcept { return seen_.size(); }
+
+    // End of an event-loop turn: what is due leaves here.
+    void flush();
+
+    std::uint64_t duplicates() const noexcept { return duplicates_; }
+    std::uint64_t gaps() const noexcept { return gaps_; }
+    bool is_consistent() const;
+
+private:
+    struct Seen {
+        std::string key;  // sender, NUL, fingerprint
+        TimePoint at{};
+        bool is_handled = false;
+    };
+    using SeenList = std::list<Seen>;  // Oldest first.
+
+    static std::string key_of(std::string_view sender, const Fingerprint& fp);
+    void answer_gap();
+    void say(bool with_gap);
+    void on_timer();
+    void sweep();
+
+    DaemonContext& context_;
+    Listener& listener_;
+    Options options_;
+    Timer ack_timer_;       // From the first unacked, positions only.
+    Timer sweep_timer_;     // While the plain memory is not empty.
+    bool is_online_ = false;
+    std::size_t window_ = 64;
+    Position rx_ = 0;
+    Position h_ = 0;
+    Position h_said_ = 0;         // In the last ack or riding ack.
+    bool must_say_ = false;       // A duplicate came: the current h at the next flush.
+    std::optional<TimePoint> gap_said_at_;
+    Position gap_said_rx_ = 0;    // With gap_said_at_.
+    SeenList order_;
+    std::unordered_map<std::string_view, SeenList::iterator> seen_;  // Keys live in order_.
+    std::uint64_t duplicates_ = 0;
+    std::uint64_t gaps_ = 0;
+};
+
+}  // namespace petrel

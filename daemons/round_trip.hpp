@@ -1,0 +1,33 @@
+#pragma once
+
+#include "daemons/timer.hpp"
+
+namespace petrel {
+
+// Smoothed round trip and its variation (Jacobson/Karels, RFC 6298 section 2).
+class RoundTrip {
+public:
+    struct Options {
+        Duration timeout_min = std::chrono::seconds{3};   // PROTOCOL.md section 4.5.
+        Duration timeout_max = std::chrono::seconds{20};
+    };
+    explicit RoundTrip(Options options) : options_(options) {}
+
+    // Never of a retransmitted packet (Karn's algorithm). Negative samples are ignored.
+    void on_sample(Duration sample);
+
+    bool has_sample() const noexcept { return has_sample_; }
+    Duration smoothed() const noexcept { return smoothed_; }
+    Duration variation() const noexcept { return variation_; }
+
+    // srtt + 4 x rttvar, at least timeout_min, at most timeout_max; timeout_min before any sample.
+    Duration timeout() const noexcept;
+
+private:
+    Options options_;
+    bool has_sample_ = false;
+    Duration smoothed_{0};
+    Duration variation_{0};
+};
+
+}  // namespace petrel

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace petrel {
+
+// Time is a value: the owner passes it in, nobody here asks a clock. The type is the steady
+// clock's, so that it cannot be mixed up with the wall clock's.
+using Duration = std::chrono::nanoseconds;
+using TimePoint = std::chrono::time_point<std::chrono::steady_clock, Duration>;
+
+class TimerQueue;
+
+// A named, restartable timer. Starting a running one restarts it: the earlier expiry never fires.
+// Destroying it stops it. Must not outlive its queue. Thread-compatible.
+class Timer {
+public:
+    Timer(TimerQueue& queue, std::string_view name, std::function<void()> on_expired);
+    ~Timer();
+    Timer(const Timer&) = delete;
+    Timer& operator=(const Timer&) = delete;
+
+    void start(Duration after);      // Below zero counts as zero: it fires at the next advance_to.
+    void start_at(TimePoint deadline);
+    void stop();                     // Idempotent.
+    bool is_running() const noexcept { return heap_index_ != kNotQueued; }
+    TimePoint deadline() const noexcept { return deadline_; }  // While it runs.
+    std::string_view name() const noexcept { return name_; }
+
+private:
+    friend class TimerQueue;
+    static constexpr std::size_t kNotQueued = static_cast<std::size_t>(-1);
+
+    TimerQueue& queue_;
+    std::string_view name_;  // A literal.
+    std::function<void()> on_expired_;
+    TimePoint deadline_{};
+    std::uint64_t order_ = 0;  // Of starts: equal deadlines fire in the order of their starts.
+    std::size_t heap_index_ = kNotQueued;
+};
+
+// All timers of one owner, earliest first. Thread-compatible.
+class TimerQueue {
+public:
+    explicit TimerQueue(TimePoint now) : now_(now) {}
+    TimerQueue(const TimerQueue&) = delete;
+    TimerQueue& operator=(const TimerQueue&) = delete;
+
+    TimePoint now() const noexcept { return now_; }
+    std::optional<TimePoint> next_deadline() const;
+
+    // Moves the clock (never backwards) without firing anything: for an input that arrives at `now`.
+    void set_now(TimePoint now);
+
+    // set_now, then fires what was due when it was called, in order of deadlines. A callback may
+    // start, stop and destroy any timer; what it starts with a due deadline fires at the next call.
+    void advance_to(TimePoint now);
+
+    std::size_t size() const noexcept { return heap_.size(); }
+
+private:
+    friend class Timer;
+    void insert(Timer& timer);
+    void remove(Timer& timer);
+    void sift_up(std::size_t index);
+    void sift_down(std::size_t index);
+    static bool is_before(const Timer& a, const Timer& b) noexcept;
+
+    TimePoint now_;
+    std::uint64_t next_order_ = 0;
+    std::vector<Timer*> heap_;
+};
+
+}  // namespace petrel
