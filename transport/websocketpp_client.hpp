@@ -1,0 +1,24 @@
+#pragma once
+
+#include <memory>
+
+#include "transport/asio_event_loop.hpp"
+#include "transport/transport.hpp"
+
+namespace petrel {
+
+// ws:// and wss:// by websocketpp. TLS 1.2+ with certificate and host-name verification unless the
+// options say otherwise. The loop must outlive the connector and its transports.
+class WebsocketppConnector final : public Connector {
+public:
+    explicit WebsocketppConnector(AsioEventLoop& loop);
+    ~WebsocketppConnector() override;
+    std::unique_ptr<Transport> connect(const ConnectOptions& options,
+                                       Transport::Handler& handler) override;
+
+private:
+    struct Impl;
+    std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace petrel
