@@ -27,7 +27,7 @@ public:
     Timer& operator=(const Timer&) = delete;
 
     void start(Duration after);      // Below zero counts as zero: it fires at the next advance_to.
-    void start_at(TimePoint deadline);
+    void start_at(TimePoint deadline);  // In the past counts as now.
     void stop();                     // Idempotent.
     bool is_running() const noexcept { return heap_index_ != kNotQueued; }
     TimePoint deadline() const noexcept { return deadline_; }  // While it runs.
@@ -60,21 +60,26 @@ public:
 
     // set_now, then fires what was due when it was called, in order of deadlines. A callback may
     // start, stop and destroy any timer; what it starts with a due deadline fires at the next call.
+    // Called from a callback it only moves the clock.
     void advance_to(TimePoint now);
 
     std::size_t size() const noexcept { return heap_.size(); }
 
 private:
     friend class Timer;
+    void fire(Timer& timer);
     void insert(Timer& timer);
     void remove(Timer& timer);
     void sift_up(std::size_t index);
     void sift_down(std::size_t index);
+    void swap_entries(std::size_t a, std::size_t b);
     static bool is_before(const Timer& a, const Timer& b) noexcept;
 
     TimePoint now_;
     std::uint64_t next_order_ = 0;
     std::vector<Timer*> heap_;
+    bool is_advancing_ = false;
+    Timer* firing_ = nullptr;  // While its callback runs and it has not been destroyed.
 };
 
 }  // namespace petrel
