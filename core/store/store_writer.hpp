@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/store/message_store.hpp"
+
+namespace petrel {
+
+// Owns a MessageStore and the one thread that uses it: takes everything that is queued, does it in
+// one transaction (group commit), then tells the observer. Requests are done in the order in which
+// they were queued. Cursor updates are merged by device, ride with the next transaction, and wait
+// at most cursor_delay_max for one; an open_session or the end flushes them first.
+//
+// A transaction that fails is undone and done again request by request; what fails alone is
+// kFailed. Thread-safe.
+class StoreWriter {
+public:
+    struct Options {
+        std::size_t queue_max = 65'536;        // Appends; append() refuses beyond.
+        std::size_t batch_max = 4'096;         // Requests a transaction: bounds its latency.
+        std::chrono::milliseconds cursor_delay_max{50};
+        std::chrono::milliseconds trim_interval{60'000};
+        std::size_t trim_rows_max = 10'000;
+    };
+
+    // Called on the writer's thread, after the commit, in commit order.
+    class Observer {
+    public:
+        virtual void on_committed(std::vector<AppendResult>&& results,
+                                  std::vector<Delivery>&& deliveries) = 0;
+        virtual void on_opened(OpenResult&& result) = 0;
+        virtual void on_read(ReadResult&& result) = 0;
+        // The disk failed, or works again (`error` empty). Once a change.
+        virtual void on_store_health(const std::string& error) = 0;
+
+    protected:
+        ~Observer() = default;
+    };
+
+    struct Stats {
+        std::uint64_t commits = 0;
+        std::uint64_t appended = 0;
+        std::uint64_t failed = 0;
+        std::uint64_t queued = 0;       // Now.
+        std::uint64_t commit_ns = 0;    // Sum.
+    };
+
+    StoreWriter(std::unique_ptr<MessageStore> store, Observer& observer, Options options);
+    ~StoreWriter();  // stop().
+
+    // False: the queue is full (302) or the writer has stopped; nothing was queued.
+    [[nodiscard]] bool append(AppendRequest request);
+    [[nodiscard]] bool open_session(OpenRequest request);
+    [[nodiscard]] bool read(ReadRequest request);
+    void advance(CursorUpdate update);
+
+    // Finishes what is queued, then ends the thread. Idempotent. The observer is called until it returns.
+    void stop();
+    Stats stats() const;
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace petrel
