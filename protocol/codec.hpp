@@ -9,8 +9,9 @@
 #include "protocol/packet.hpp"
 #include "protocol/profile.hpp"
 
-// JSON text <-> Packet. Pure functions; the only user of RapidJSON (SAX in, writer out; iterative
-// parsing). Bytes are hostile: whatever does not fit PROTOCOL.md section 1 is Errc::kInvalidPacket.
+// JSON text <-> Packet. Pure functions; codec.cpp is the only user of RapidJSON (SAX in situ,
+// iterative parsing). Bytes are hostile: whatever does not fit PROTOCOL.md section 1 is
+// Errc::kInvalidPacket.
 
 namespace petrel {
 
@@ -18,7 +19,7 @@ struct CodecLimits {
     // 6 x maxPayload (every byte escaped as \u00XX) + 4096 for the rest (section 4.6).
     std::size_t frame_bytes_max = 6 * 65'536 + 4096;
     std::size_t depth_max = 32;           // Of nesting, unknown keys included.
-    std::size_t id_bytes_max = 256;       // from, to, user, app, conv, device, epoch...
+    std::size_t id_bytes_max = 256;       // from, to, user, app, device, epoch...; conv holds two.
     std::size_t token_bytes_max = 16'384; // loginToken, extra.
 };
 
@@ -31,12 +32,15 @@ struct Decoded {
 };
 
 // `profile` decides what a 54 and the payloads of 1, 4, 50, 51 mean; kUndecided reads as im-sdk. A
-// well-formed packet of an unknown or reserved type is an UnknownPacket, not an error. The
-// direction is not checked: type 4 and 54 both become an Ack.
+// well-formed packet of an unknown or reserved type is an UnknownPacket, not an error: so are a 55
+// and a 56 in plain profiles, and a 54 that acks nothing. The direction is not checked: type 4 and
+// 54 both become an Ack. The keys of petrel.v1 (seq, h...) are unknown keys in plain profiles.
 Result<Decoded> decode(std::string_view text, ProfileId profile, const CodecLimits& limits = {});
 
 // Appends the packet's JSON text. Strings must be valid UTF-8 (what decode returned, or what
-// protocol/utf8.hpp has seen). UnknownPacket cannot be encoded (assert).
+// protocol/utf8.hpp has seen). UnknownPacket cannot be encoded (assert). Addresses that are empty
+// get the defaults of section 1 in plain profiles and are left out in petrel.v1; a Kickout in
+// im-sdk, which has none, is written as a 55, which its readers ignore.
 void encode(const Packet& packet, ProfileId profile, Side writer, std::string& out);
 void encode(const Data& data, ProfileId profile, Side writer, std::string& out);
 

@@ -47,7 +47,8 @@ enum class Errc : int {
 const std::error_category& petrel_category() noexcept;
 std::error_code make_error_code(Errc code) noexcept;
 
-// One English sentence for any code, known or not ("error 1234").
+// One English sentence for any code, known or not ("error 1234"). data() is null-terminated; the
+// text of an unknown code lives until the next call on the same thread.
 std::string_view describe(int code) noexcept;
 
 // A value or the reason why there is none. Reading the wrong half is a bug of ours (assert).

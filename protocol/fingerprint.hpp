@@ -32,7 +32,9 @@ public:
     std::size_t hash() const noexcept;
 
     friend bool operator==(const Fingerprint& a, const Fingerprint& b) noexcept;
-    friend bool operator!=(const Fingerprint& a, const Fingerprint& b) noexcept { return !(a == b); }
+    friend bool operator!=(const Fingerprint& a, const Fingerprint& b) noexcept {
+        return !(a == b);
+    }
     friend bool operator<(const Fingerprint& a, const Fingerprint& b) noexcept;
 
 private:

@@ -33,7 +33,7 @@ struct Profile {
     // Plain timings, section 3, in milliseconds. The server's values for v1 come with the login.
     std::int64_t heartbeat_interval_ms;
     std::int64_t heartbeat_patience_ms;
-    bool patience_since_last_answer;     // mobileimsdk: since the last answer, else after an unanswered one.
+    bool patience_since_last_answer;     // mobileimsdk; the others: after an unanswered one.
     std::int64_t relogin_first_ms;
     std::int64_t relogin_ms;
 };
@@ -41,6 +41,8 @@ struct Profile {
 const Profile& profile(ProfileId id) noexcept;
 // By the name of --profile; nullopt for anything else.
 std::optional<ProfileId> profile_by_name(std::string_view name) noexcept;
-inline bool is_plain(ProfileId id) noexcept { return id == ProfileId::kImSdk || id == ProfileId::kMobileImSdk; }
+inline bool is_plain(ProfileId id) noexcept {
+    return id == ProfileId::kImSdk || id == ProfileId::kMobileImSdk;
+}
 
 }  // namespace petrel
