@@ -1,11 +1,13 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
 #include "daemons/backoff.hpp"
 #include "daemons/context.hpp"
+#include "daemons/patience.hpp"
 #include "daemons/timer.hpp"
 
 namespace petrel {
@@ -22,9 +24,11 @@ namespace petrel {
 //     |     network_lost v  | network_available        402: kWaitingForToken until on_token
 //     |               kNoNetwork                       final refusals, kick-out: kStopped
 //
-// A suspend freezes whatever timer runs; a resume from kWaiting connects at once. Every connection
-// attempt has a number, growing from 1; what is reported of an older one is dropped and counted.
-// Thread-compatible.
+// A suspend freezes whatever timer runs; a resume from kWaiting connects at once, and nothing else
+// begins a connection while suspended. After network_lost none is begun before network_available.
+// Every connection attempt has a number, growing from 1; what is reported of an older one, or of
+// one that was given up, is dropped and counted.
+// The listener is called when the state has settled, and may call any input. Thread-compatible.
 class AutoReloginDaemon {
 public:
     enum class State : std::uint8_t {
@@ -39,19 +43,25 @@ public:
     };
 
     enum class StopReason : std::uint8_t {
-        kRefused,     // Login refused with retry:false, or close 4003 / 3500-3999 / 4500-4999.
-        kKicked,      // Kick-out packet or close 4004.
+        kRefused,  // Login refused with retry:false, or close 4003 / 3500-3999 / 4500-4999.
+        kKicked,   // Kick-out packet or close 4004.
     };
 
     struct Options {
         Duration backoff_base = std::chrono::milliseconds{500};  // PROTOCOL.md section 4.9.
         Duration backoff_max = std::chrono::seconds{30};
-        Duration stable_after = std::chrono::seconds{30};        // Online so long resets the backoff.
+        Duration stable_after = std::chrono::seconds{30};  // Online so long resets the backoff.
         Duration connect_timeout = std::chrono::seconds{10};
         Duration login_timeout = std::chrono::seconds{10};
-        // Plain profiles: fixed pace after a broken link (section 3); refusals still back off.
+        // Plain profiles: fixed pace after a broken link (section 3). Who was turned away (login
+        // refused, upgrade failed, close codes from 3000 on) still backs off. fixed_first counts
+        // once until the backoff is reset, so that "at once" can't become a loop.
         std::optional<Duration> fixed_first;
         std::optional<Duration> fixed_interval;
+        // Longest wait a server can impose (retryAfterMs, Retry-After, drain window): a mistake
+        // there must not keep a client away for good. Zero: none is honoured.
+        Duration told_max = std::chrono::hours{24};
+        Patience::Options patience;  // Of the two timeouts: a paused process reads first.
     };
 
     class Listener {
@@ -70,24 +80,27 @@ public:
         ~Listener() = default;
     };
 
-    // What is known of a connection that ended or never came to be.
+    // What is known of a connection that ended or never came to be. Told times of zero or less are
+    // as none: the backoff counts, else a server could make a loop.
     struct Closed {
-        std::uint16_t code = 1006;                 // Close code; 1006 when there was none.
-        int http_status = 0;                       // Of a failed upgrade, else 0.
-        std::optional<Duration> retry_after;       // Retry-After of a failed upgrade.
-        std::optional<Duration> drain_window;      // 4007: relogin at a random time within it.
+        std::uint16_t code = 1006;             // Close code; 1006 when there was none.
+        int http_status = 0;                   // Of a failed upgrade, else 0.
+        std::optional<Duration> retry_after;   // Retry-After of a failed upgrade.
+        std::optional<Duration> drain_window;  // 4007: relogin at a random time within it.
     };
 
     AutoReloginDaemon(DaemonContext& context, Listener& listener, Options options);
 
     // ---- of the app ----
-    void start();                 // Log in now; leaves kIdle and kStopped. Otherwise as resume().
-    void stop();                  // Own logout. Idempotent; closes 1000 what is open; notifies nobody else.
-    void network_available();     // Retry at once.
-    void network_lost();          // Stops the clock; the connection, if any, is given up.
+    void start();  // Log in now; leaves kIdle and kStopped. Ends a suspension, and
+                   // is as resume() in the other states.
+    // Own logout. Idempotent; closes 1000 what is open and notifies nobody else.
+    void stop();
+    void network_available();  // Retry at once.
+    void network_lost();       // Stops the clock; the connection, if any, is given up.
     void suspend();
     void resume();
-    void on_token();              // A new token is there: connect at once from kWaitingForToken.
+    void on_token();  // A new token is there: connect at once from kWaitingForToken.
 
     // ---- of the connection; of another attempt than the current one: dropped ----
     void on_connected(std::uint64_t attempt);
@@ -98,8 +111,8 @@ public:
     // retry:false stops for good; 402 asks for a token the first time in a row and stops the
     // second. `retry_after` wins over the backoff.
     void on_login_refused(int code, bool retry, std::optional<Duration> retry_after);
-    void on_progress();           // First ack or message of the session: resets the backoff.
-    void on_kicked(int code);     // Kick-out packet: final.
+    void on_progress();        // First ack or message of the session: resets the backoff.
+    void on_kicked(int code);  // Kick-out packet: final.
     // The workers found the session broken (dead link, protocol violation): close with `code`,
     // relogin with backoff; `retry_after` wins.
     void reconnect(std::uint16_t code, std::string_view reason,
@@ -113,26 +126,33 @@ public:
     bool is_consistent() const;
 
 private:
-    void set_state(State next, std::string_view reason);
+    bool change(State next, std::optional<Duration> clock, std::string_view reason,
+                std::optional<std::uint16_t> close_code);
     void connect_now(std::string_view reason);
-    void wait(Duration delay, std::string_view reason);
-    void wait_backoff(std::optional<Duration> told, std::string_view reason);
-    void give_up_connection(std::uint16_t code, std::string_view reason);
-    void stop_for_good(StopReason reason, int code);
+    void wait(Duration delay, std::string_view reason, std::optional<std::uint16_t> close_code);
+    void stop_for_good(StopReason reason, int code, std::optional<std::uint16_t> close_code);
+    Duration broken_link_delay();
+    std::optional<Duration> told(std::optional<Duration> time) const;
+    void reset_backoff();
+    void set_clock(std::optional<Duration> clock);
+    bool is_current(std::uint64_t attempt);
     void on_timer();
 
     DaemonContext& context_;
     Listener& listener_;
     Options options_;
     Backoff backoff_;
-    Timer timer_;                    // Backoff, connect or login timeout, or stable time: by state.
+    Timer timer_;        // Backoff, a timeout or the stable time: by state.
+    Patience patience_;  // While connect or login timeout runs.
     State state_ = State::kIdle;
-    std::uint64_t attempt_ = 0;      // Current, or the last one.
-    bool is_open_ = false;           // A connection of `attempt_` may exist (kConnecting..kOnline).
+    std::uint64_t attempt_ = 0;       // Current, or the last one.
+    std::uint64_t turn_ = 0;          // Of state changes: tells whether a listener made another.
+    TimePoint clock_end_{};           // While timer_ runs.
+    std::optional<Duration> frozen_;  // While suspended: what was left on the timer.
     bool is_suspended_ = false;
-    std::optional<Duration> frozen_; // While suspended: what was left on the timer.
+    bool has_network_ = true;        // As the app said last.
     bool asked_for_token_ = false;   // Since the last accepted login.
-    bool fixed_first_used_ = false;  // Since the last accepted login.
+    bool fixed_first_used_ = false;  // Since the backoff was reset.
     std::uint64_t stale_reports_ = 0;
 };
 

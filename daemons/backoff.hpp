@@ -12,24 +12,27 @@ namespace petrel {
 // uniform in [0, min(max, base x 2^n)].
 class Backoff {
 public:
-    Backoff(Duration base, Duration max) : base_(base), max_(max) {}
+    // Below zero counts as zero. `base` zero: no delay, ever.
+    Backoff(Duration base, Duration max)
+        : base_(std::max(base, Duration::zero())), max_(std::max(max, Duration::zero())) {}
 
     // The next delay; counts one attempt.
     Duration next(DaemonContext& context) {
-        const auto ceiling = this->ceiling();
-        if (ceiling < max_) ++exponent_;
-        return Duration(static_cast<Duration::rep>(
-            context.random(0, static_cast<std::uint64_t>(ceiling.count()))));
+        const Duration now = ceiling();
+        if (now < max_ && exponent_ < kExponentMax) ++exponent_;
+        return Duration(
+            static_cast<Duration::rep>(context.random(0, static_cast<std::uint64_t>(now.count()))));
     }
     void reset() { exponent_ = 0; }
 
     Duration ceiling() const {
-        // 62 doublings of a nanosecond would overflow; `max_` is reached long before.
-        if (exponent_ >= 40 || base_ > max_ / (std::int64_t{1} << exponent_)) return max_;
-        return std::min(max_, base_ * (std::int64_t{1} << exponent_));
+        const std::int64_t factor = std::int64_t{1} << exponent_;
+        return base_ > max_ / factor ? max_ : base_ * factor;
     }
 
 private:
+    static constexpr unsigned kExponentMax = 62;  // 2^62 is the last power in the type.
+
     Duration base_;
     Duration max_;
     unsigned exponent_ = 0;

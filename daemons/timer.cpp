@@ -17,11 +17,7 @@ Timer::~Timer() {
 }
 
 void Timer::start(Duration after) {
-    const TimePoint now = queue_.now();
-    const Duration wanted = std::max(after, Duration::zero());
-    // "Never" is said with Duration::max(): the sum must not overflow.
-    const bool overflows = now.time_since_epoch() > Duration::max() - wanted;
-    start_at(overflows ? TimePoint::max() : now + wanted);
+    start_at(saturating_add(queue_.now(), std::max(after, Duration::zero())));
 }
 
 void Timer::start_at(TimePoint deadline) {
@@ -42,9 +38,7 @@ std::optional<TimePoint> TimerQueue::next_deadline() const {
     return heap_.front()->deadline_;
 }
 
-void TimerQueue::set_now(TimePoint now) {
-    now_ = std::max(now_, now);
-}
+void TimerQueue::set_now(TimePoint now) { now_ = std::max(now_, now); }
 
 void TimerQueue::advance_to(TimePoint now) {
     set_now(now);

@@ -15,6 +15,12 @@ namespace petrel {
 using Duration = std::chrono::nanoseconds;
 using TimePoint = std::chrono::time_point<std::chrono::steady_clock, Duration>;
 
+// `at` + `by`, where Duration::max() says "never" and must not overflow.
+inline TimePoint saturating_add(TimePoint at, Duration by) {
+    const bool overflows = by > Duration::zero() && at > TimePoint::max() - by;
+    return overflows ? TimePoint::max() : at + by;
+}
+
 class TimerQueue;
 
 // A named, restartable timer. Starting a running one restarts it: the earlier expiry never fires.
@@ -26,9 +32,9 @@ public:
     Timer(const Timer&) = delete;
     Timer& operator=(const Timer&) = delete;
 
-    void start(Duration after);      // Below zero counts as zero: it fires at the next advance_to.
+    void start(Duration after);  // Below zero counts as zero: it fires at the next advance_to.
     void start_at(TimePoint deadline);  // In the past counts as now.
-    void stop();                     // Idempotent.
+    void stop();                        // Idempotent.
     bool is_running() const noexcept { return heap_index_ != kNotQueued; }
     TimePoint deadline() const noexcept { return deadline_; }  // While it runs.
     std::string_view name() const noexcept { return name_; }
@@ -55,7 +61,8 @@ public:
     TimePoint now() const noexcept { return now_; }
     std::optional<TimePoint> next_deadline() const;
 
-    // Moves the clock (never backwards) without firing anything: for an input that arrives at `now`.
+    // Moves the clock (never backwards) without firing anything: for an input that arrives at
+    // `now`.
     void set_now(TimePoint now);
 
     // set_now, then fires what was due when it was called, in order of deadlines. A callback may

@@ -3,8 +3,10 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -89,7 +91,8 @@ TEST_CASE_FIXTURE(Fixture, "Timer: the longest duration is never, not an overflo
     CHECK(fired == "a");
 }
 
-TEST_CASE_FIXTURE(Fixture, "TimerQueue: due timers fire in order of deadlines, equal ones of starts") {
+TEST_CASE_FIXTURE(Fixture,
+                  "TimerQueue: due timers fire in order of deadlines, equal ones of starts") {
     const auto a = timer('a');
     const auto b = timer('b');
     const auto c = timer('c');
@@ -106,7 +109,8 @@ TEST_CASE_FIXTURE(Fixture, "TimerQueue: due timers fire in order of deadlines, e
     CHECK(queue.size() == 0);
 }
 
-TEST_CASE_FIXTURE(Fixture, "TimerQueue: set_now fires nothing, and the clock never goes backwards") {
+TEST_CASE_FIXTURE(Fixture,
+                  "TimerQueue: set_now fires nothing, and the clock never goes backwards") {
     const auto a = timer('a');
     a->start(10ms);
     queue.set_now(kStart + 20ms);
@@ -153,7 +157,8 @@ TEST_CASE_FIXTURE(Fixture, "TimerQueue: a callback stops and destroys timers tha
     CHECK(fired == "l");
 }
 
-TEST_CASE_FIXTURE(Fixture, "TimerQueue: a callback may destroy its own timer and use its captures after") {
+TEST_CASE_FIXTURE(Fixture,
+                  "TimerQueue: a callback may destroy its own timer and use its captures after") {
     std::unique_ptr<Timer> self;
     const std::string text(100, 'x');
     self = std::make_unique<Timer>(queue, "self", [this, &self, text] {
