@@ -1,0 +1,205 @@
+#include "core/gateway/gateway.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <random>
+#include <utility>
+
+#include "core/gateway/shard.hpp"
+
+namespace petrel {
+namespace {
+
+// Waits until every shard has answered.
+class Countdown {
+public:
+    explicit Countdown(std::size_t count) : left_(count) {}
+    void arrive() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (--left_ == 0) changed_.notify_all();
+    }
+    void wait() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        changed_.wait(lock, [this] { return left_ == 0; });
+    }
+    bool wait_for(std::chrono::milliseconds patience) {
+        std::unique_lock<std::mutex> lock(mutex_);
+        return changed_.wait_for(lock, patience, [this] { return left_ == 0; });
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::size_t left_;
+};
+
+}  // namespace
+
+Gateway::Gateway(GatewayOptions options, std::unique_ptr<MessageStore> store,
+                 std::unique_ptr<Authenticator> authenticator)
+    : options_(std::move(options)),
+      authenticator_(std::move(authenticator)),
+      writer_(std::make_unique<StoreWriter>(
+          std::move(store), static_cast<StoreWriter::Observer&>(*this), options_.writer)) {
+    options_.shards = std::clamp(options_.shards, 1u, 64u);
+    std::random_device entropy;
+    for (unsigned i = 0; i < options_.shards; ++i) {
+        Shard::Shared shared{options_.session,
+                             writer_.get(),
+                             authenticator_.get(),
+                             options_.trace,
+                             [this] { return next_connection_.fetch_add(1); },
+                             [this](unsigned to, std::vector<ShardMessage> batch) {
+                                 Shard& shard = *shards_[to];
+                                 shard.post([&shard, batch = std::move(batch)]() mutable {
+                                     for (ShardMessage& message : batch) {
+                                         shard.router().on_message(std::move(message));
+                                     }
+                                 });
+                             },
+                             options_.on_log};
+        Router::Options router_options;
+        router_options.shard = i;
+        router_options.shards = options_.shards;
+        router_options.policy = options_.policy;
+        router_options.busy_retry_ms = options_.session.busy_retry_ms;
+        const std::uint64_t seed = (std::uint64_t{entropy()} << 32) | entropy();
+        shards_.push_back(std::make_unique<Shard>(std::move(shared), router_options, seed));
+    }
+}
+
+Gateway::~Gateway() {
+    stop();
+    writer_->stop();
+}
+
+Result<std::uint16_t> Gateway::start(std::string& why) {
+    ListenOptions listen = options_.listen;
+    listen.reuse_port = options_.shards > 1;
+    for (auto& shard : shards_) {
+        const Result<std::uint16_t> port = shard->listen(listen, why);
+        if (!port) return port;
+        listen.port = *port;
+    }
+    for (auto& shard : shards_) shard->start();
+    is_running_ = true;
+    return listen.port;
+}
+
+void Gateway::stop() {
+    if (!is_running_) return;
+    is_running_ = false;
+    // Shared with the shards: one that is cut at the deadline answers later, or never.
+    const auto drained = std::make_shared<Countdown>(shards_.size());
+    for (auto& shard : shards_) shard->drain([drained] { drained->arrive(); });
+    if (!drained->wait_for(options_.drain_deadline)) {
+        log(LogLevel::kWarning, "some connections did not close in time and are cut");
+    }
+    writer_->stop();
+    for (auto& shard : shards_) shard->stop();
+}
+
+void Gateway::ask_shards(const std::function<void(Shard&)>& question) {
+    Countdown answered(shards_.size());
+    for (auto& shard : shards_) {
+        shard->post([&question, &answered, target = shard.get()] {
+            question(*target);
+            answered.arrive();
+        });
+    }
+    answered.wait();
+}
+
+SessionCounters Gateway::counters() {
+    std::mutex mutex;
+    SessionCounters sum;
+    const auto add = [&](Shard& shard) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        sum += shard.counters();
+    };
+    if (is_running_) {
+        ask_shards(add);
+    } else {
+        for (auto& shard : shards_) add(*shard);
+    }
+    return sum;
+}
+
+std::size_t Gateway::connection_count() {
+    std::atomic<std::size_t> sum{0};
+    if (is_running_) ask_shards([&](Shard& shard) { sum += shard.connection_count(); });
+    return sum;
+}
+
+// ---- on the writer's thread ----
+
+void Gateway::on_committed(std::vector<AppendResult>&& results,
+                           std::vector<Delivery>&& deliveries) {
+    if (options_.trace != nullptr) {
+        for (const Delivery& delivery : deliveries) {
+            TraceEvent event;
+            event.event = "committed";
+            event.app = delivery.app;
+            event.from = delivery.message->from;
+            event.to = delivery.message->to;
+            event.fp = &delivery.message->fp;
+            event.conv = delivery.message->conv;
+            event.cseq = delivery.message->cseq;
+            event.send_ts = delivery.message->send_ts;
+            options_.trace->on_trace(event);
+        }
+    }
+    struct Part {
+        std::vector<AppendResult> results;
+        std::vector<Delivery> deliveries;
+    };
+    std::vector<Part> parts(shards_.size());
+    if (parts.size() == 1) {
+        parts[0] = Part{std::move(results), std::move(deliveries)};
+    } else {
+        for (AppendResult& result : results) {
+            parts[shard_of(result.ticket)].results.push_back(std::move(result));
+        }
+        for (Delivery& delivery : deliveries) {
+            const unsigned home = shards_[0]->router().home_of(delivery.app, delivery.user);
+            parts[home].deliveries.push_back(std::move(delivery));
+        }
+    }
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        if (parts[i].results.empty() && parts[i].deliveries.empty()) continue;
+        Shard& shard = *shards_[i];
+        shard.post([&shard, part = std::move(parts[i])]() mutable {
+            shard.router().on_append_results(part.results);
+            shard.router().on_deliveries(std::move(part.deliveries));
+        });
+    }
+}
+
+void Gateway::on_opened(OpenResult&& result) {
+    Shard& shard = *shards_[shard_of(result.ticket)];
+    shard.post([&shard, result = std::move(result)]() mutable {
+        shard.router().on_opened(std::move(result));
+    });
+}
+
+void Gateway::on_read(ReadResult&& result) {
+    Shard& shard = *shards_[shard_of(result.ticket)];
+    shard.post([&shard, result = std::move(result)]() mutable {
+        shard.router().on_read(std::move(result));
+    });
+}
+
+void Gateway::on_store_health(const std::string& error) {
+    if (error.empty()) {
+        log(LogLevel::kWarning, "the message store works again");
+    } else {
+        log(LogLevel::kError, "the message store cannot write: " + error);
+    }
+}
+
+void Gateway::log(LogLevel level, std::string_view text) const {
+    if (options_.on_log) options_.on_log(level, text);
+}
+
+}  // namespace petrel

@@ -1,0 +1,71 @@
+#include "core/gateway/inbox_feed.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+namespace petrel {
+
+void InboxFeed::start(Position after, Position last, std::vector<Position> skip) {
+    queue_.clear();
+    queue_bytes_ = 0;
+    is_reading_ = false;
+    next_ = after + 1;
+    queued_to_ = after;
+    last_ = std::max(last, after);
+    skip_.assign(skip.begin(), skip.end());
+    skip_acked();
+}
+
+void InboxFeed::on_delivery(const Delivery& delivery) {
+    if (delivery.seq <= queued_to_) return;
+    const bool was_complete = queued_to_ == last_;
+    last_ = std::max(last_, delivery.seq);
+    const bool has_room =
+        queue_.size() < options_.queue_max &&
+        queue_bytes_ + delivery.message->text.size() <= options_.queue_bytes_max;
+    if (was_complete && !is_reading_ && delivery.seq == queued_to_ + 1 && has_room) {
+        enqueue(delivery);
+    }
+}
+
+bool InboxFeed::on_page(ReadResult page) {
+    is_reading_ = false;
+    last_ = std::max(last_, page.last);
+    for (const Delivery& delivery : page.deliveries) {
+        if (delivery.seq <= queued_to_) continue;
+        skip_acked();
+        if (delivery.seq <= queued_to_) continue;
+        if (delivery.seq != queued_to_ + 1) return false;
+        enqueue(delivery);
+    }
+    // An empty page although there should be something: all of it is gone.
+    return !page.deliveries.empty() || queued_to_ >= last_;
+}
+
+void InboxFeed::enqueue(const Delivery& delivery) {
+    queue_.push_back(delivery);
+    queue_bytes_ += delivery.message->text.size();
+    queued_to_ = delivery.seq;
+    skip_acked();
+}
+
+void InboxFeed::skip_acked() {
+    while (!skip_.empty() && skip_.front() <= queued_to_ + 1) {
+        queued_to_ = std::max(queued_to_, skip_.front());
+        skip_.pop_front();
+    }
+    if (queue_.empty()) next_ = queued_to_ + 1;
+}
+
+void InboxFeed::pop() {
+    assert(!queue_.empty());
+    queue_bytes_ -= queue_.front().message->text.size();
+    queue_.pop_front();
+    next_ = queue_.empty() ? queued_to_ + 1 : queue_.front().seq;
+}
+
+bool InboxFeed::wants_page() const {
+    return !is_reading_ && queue_.empty() && queued_to_ < last_;
+}
+
+}  // namespace petrel

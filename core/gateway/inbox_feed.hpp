@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "core/store/message_store.hpp"
+
+namespace petrel {
+
+// What of a user's inbox still has to go to one session, in order and without a hole: fresh
+// deliveries while the session keeps up, pages read from the store when it fell behind.
+//
+//   following: queue holds next.. up to the last known     -- queue full --> behind
+//   behind:    queue empty, page wanted or being read      -- page reaches the last known --> following
+//
+// Thread-compatible.
+class InboxFeed {
+public:
+    struct Options {
+        std::size_t queue_max = 128;                // Deliveries kept ready.
+        std::size_t queue_bytes_max = 512 * 1024;   // Of text.
+    };
+
+    explicit InboxFeed(Options options) : options_(options) {}
+
+    // Login: positions after `after` are to come, `last` is the highest there is. `skip`: acked
+    // ones above it (plain), ascending.
+    void start(Position after, Position last, std::vector<Position> skip);
+    void on_delivery(const Delivery& delivery);
+    // Returns false when positions that should have come are gone from the store: the session
+    // cannot go on without telling its client.
+    [[nodiscard]] bool on_page(ReadResult page);
+    void on_page_failed() { is_reading_ = false; }
+
+    const Delivery* front() const { return queue_.empty() ? nullptr : &queue_.front(); }
+    void pop();
+    // True when a page should be read now; the caller then reads after page_after(), once.
+    bool wants_page() const;
+    Position page_after() const { return next_ - 1; }
+    void on_page_requested() { is_reading_ = true; }
+
+    Position last() const noexcept { return last_; }
+
+private:
+    void enqueue(const Delivery& delivery);
+    void skip_acked();
+
+    Options options_;
+    Position next_ = 1;       // First position not yet popped.
+    Position last_ = 0;       // Highest known to exist.
+    bool is_reading_ = false;
+    std::deque<Delivery> queue_;   // Dense from next_, but for skipped ones.
+    Position queued_to_ = 0;       // Highest position queued or skipped; next_ - 1 when empty.
+    std::size_t queue_bytes_ = 0;
+    std::deque<Position> skip_;    // Ascending, all above queued_to_.
+};
+
+}  // namespace petrel

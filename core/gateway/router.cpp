@@ -1,0 +1,313 @@
+#include "core/gateway/router.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace petrel {
+
+Router::Router(RouterHost& host, Options options) : host_(host), options_(options) {}
+
+unsigned Router::home_of(std::string_view app, std::string_view user) const {
+    if (options_.shards <= 1) return 0;
+    // FNV-1a: the same on every shard, unlike std::hash by contract.
+    std::uint64_t hash = 14'695'981'039'346'656'037u;
+    for (const std::string_view part : {app, std::string_view("\0", 1), user}) {
+        for (const char c : part) hash = (hash ^ static_cast<unsigned char>(c)) * 1'099'511'628'211u;
+    }
+    return static_cast<unsigned>(hash % options_.shards);
+}
+
+SessionId Router::add(RoutedSession& session) {
+    const SessionId id = (SessionId{options_.shard} << kShardShift) | next_session_++;
+    sessions_.emplace(id, &session);
+    return id;
+}
+
+void Router::remove(SessionId id, const UserKey* user) {
+    if (sessions_.erase(id) == 0) return;
+    if (user != nullptr) send(home_of(user->app, user->user), SessionGone{id, *user});
+}
+
+void Router::login(LoginAsk ask) {
+    const unsigned home = home_of(ask.identity.user.app, ask.identity.user.user);
+    send(home, std::move(ask));
+}
+
+void Router::send_direct(const UserKey& to, Data data) {
+    send(home_of(to.app, to.user), DirectMessage{0, to, std::move(data)});
+}
+
+void Router::handled(Handled handled) {
+    const unsigned home = home_of(handled.user.app, handled.user.user);
+    send(home, std::move(handled));
+}
+
+void Router::on_append_results(const std::vector<AppendResult>& results) {
+    for (const AppendResult& result : results) {
+        const auto found = sessions_.find(result.ticket);
+        if (found != sessions_.end()) found->second->on_append_result(result);
+    }
+}
+
+void Router::on_deliveries(std::vector<Delivery> deliveries) {
+    UserKey key;
+    for (Delivery& delivery : deliveries) {
+        key.app = delivery.app;
+        key.user = delivery.user;
+        const auto user = users_.find(key);
+        if (user == users_.end()) continue;
+        for (const LiveSession& live : user->second.live) {
+            send(shard_of(live.session), DeliverTo{live.session, delivery});
+        }
+    }
+}
+
+void Router::on_read(ReadResult result) {
+    const auto found = sessions_.find(result.ticket);
+    if (found != sessions_.end()) found->second->on_page(std::move(result));
+}
+
+void Router::on_message(ShardMessage message) {
+    local_.push_back(std::move(message));
+    drain();
+}
+
+// To this shard it goes through a queue too: a handler never runs inside another one.
+void Router::send(unsigned shard, ShardMessage message) {
+    if (shard != options_.shard) {
+        host_.post(shard, std::move(message));
+        return;
+    }
+    local_.push_back(std::move(message));
+    drain();
+}
+
+void Router::drain() {
+    if (is_draining_) return;
+    is_draining_ = true;
+    while (!local_.empty()) {
+        ShardMessage message = std::move(local_.front());
+        local_.pop_front();
+        std::visit([this](auto& m) { handle(m); }, message);
+    }
+    is_draining_ = false;
+}
+
+// ---- logins, at the user's home ----
+
+void Router::handle(LoginAsk& ask) {
+    const UserKey key = ask.identity.user;
+    UserEntry& entry = users_[key];
+    if (!entry.current) {
+        begin_login(key, entry, std::move(ask));
+    } else if (entry.waiting.size() < options_.logins_waiting_max) {
+        entry.waiting.push_back(std::move(ask));
+    } else {
+        refuse(ask, static_cast<int>(Errc::kLoginBusy), true, "too many logins of this account");
+    }
+}
+
+void Router::begin_login(const UserKey& key, UserEntry& entry, LoginAsk ask) {
+    LoginDecision decision = decide_login(options_.policy, ask, entry.live);
+    if (decision.code != 0) {
+        refuse(ask, decision.code, decision.retry, std::move(decision.message));
+        finish_login(key, entry);
+        return;
+    }
+    PendingLogin pending;
+    pending.id = (std::uint64_t{options_.shard} << kShardShift) | next_login_++;
+    pending.displacing = decision.losers.size();
+    logins_.emplace(pending.id, key);
+    for (const LiveSession& loser : decision.losers) {
+        entry.live.erase(std::find_if(entry.live.begin(), entry.live.end(), [&](const auto& live) {
+            return live.session == loser.session;
+        }));
+        Displace displace;
+        displace.session = loser.session;
+        displace.login = pending.id;
+        displace.user = key;
+        displace.is_same_login = ask.generation != 0 && ask.generation == loser.generation;
+        displace.device = ask.identity.device;
+        send(shard_of(loser.session), std::move(displace));
+    }
+    pending.ask = std::move(ask);
+    entry.current = std::move(pending);
+    if (entry.current->displacing == 0) open(entry);
+}
+
+void Router::handle(Displace& displace) {
+    const auto found = sessions_.find(displace.session);
+    if (found != sessions_.end()) {
+        found->second->on_displaced(displace.is_same_login, displace.device);
+    }
+    const unsigned home = home_of(displace.user.app, displace.user.user);
+    send(home, Displaced{displace.login, std::move(displace.user)});
+}
+
+void Router::handle(Displaced& displaced) {
+    const auto user = users_.find(displaced.user);
+    if (user == users_.end()) return;
+    UserEntry& entry = user->second;
+    if (!entry.current || entry.current->id != displaced.login) return;
+    if (--entry.current->displacing == 0) open(entry);
+}
+
+// Behind every append of the losers: they were queued before their Displaced was sent.
+void Router::open(UserEntry& entry) {
+    const PendingLogin& pending = *entry.current;
+    const LoginAsk& ask = pending.ask;
+    OpenRequest request;
+    request.ticket = pending.id;
+    request.app = ask.identity.user.app;
+    request.user = ask.identity.user.user;
+    request.device = ask.identity.device;
+    request.is_plain = is_plain(ask.identity.profile);
+    request.receives = ask.receives;
+    request.generation = ask.generation;
+    request.wall = host_.wall_ms();
+    request.inbox = ask.inbox;
+    request.stream = ask.outbox.stream;
+    request.first = ask.outbox.first;
+    if (host_.store_open(std::move(request))) return;
+    const UserKey key = ask.identity.user;
+    refuse(ask, static_cast<int>(Errc::kLoginBusy), true, "the message store is busy");
+    logins_.erase(pending.id);
+    finish_login(key, entry);
+}
+
+void Router::on_opened(OpenResult result) {
+    const auto login = logins_.find(result.ticket);
+    if (login == logins_.end()) return;
+    const UserKey key = login->second;
+    logins_.erase(login);
+    UserEntry& entry = users_.at(key);
+    assert(entry.current && entry.current->id == result.ticket);
+    PendingLogin& pending = *entry.current;
+    if (result.error) {
+        refuse(pending.ask, static_cast<int>(Errc::kLoginBusy), true,
+               "the message store cannot write now");
+    } else if (!pending.is_cancelled) {
+        LiveSession live;
+        live.session = pending.ask.session;
+        live.connection = pending.ask.connection;
+        live.generation = result.generation;
+        live.identity = pending.ask.identity;
+        entry.live.push_back(std::move(live));
+        LoginVerdict verdict;
+        verdict.session = pending.ask.session;
+        verdict.opened = std::move(result);
+        send(shard_of(verdict.session), std::move(verdict));
+    }
+    finish_login(key, entry);
+}
+
+void Router::finish_login(const UserKey& key, UserEntry& entry) {
+    entry.current.reset();
+    if (!entry.waiting.empty()) {
+        LoginAsk next = std::move(entry.waiting.front());
+        entry.waiting.pop_front();
+        begin_login(key, entry, std::move(next));
+    } else {
+        erase_if_idle(key);
+    }
+}
+
+void Router::refuse(const LoginAsk& ask, int code, bool retry, std::string message) {
+    LoginVerdict verdict;
+    verdict.session = ask.session;
+    verdict.code = code;
+    verdict.message = std::move(message);
+    verdict.retry = retry;
+    if (code == static_cast<int>(Errc::kLoginBusy)) verdict.retry_after_ms = options_.busy_retry_ms;
+    send(shard_of(ask.session), std::move(verdict));
+}
+
+void Router::handle(LoginVerdict& verdict) {
+    const auto found = sessions_.find(verdict.session);
+    if (found != sessions_.end()) found->second->on_login_verdict(verdict);
+}
+
+void Router::handle(SessionGone& gone) {
+    const auto user = users_.find(gone.user);
+    if (user == users_.end()) return;
+    UserEntry& entry = user->second;
+    const auto is_gone = [&](const auto& item) { return item.session == gone.session; };
+    entry.live.erase(std::remove_if(entry.live.begin(), entry.live.end(), is_gone),
+                     entry.live.end());
+    entry.waiting.erase(std::remove_if(entry.waiting.begin(), entry.waiting.end(), is_gone),
+                        entry.waiting.end());
+    if (entry.current && entry.current->ask.session == gone.session) {
+        entry.current->is_cancelled = true;
+    }
+    erase_if_idle(gone.user);
+}
+
+void Router::erase_if_idle(const UserKey& key) {
+    const auto user = users_.find(key);
+    if (user == users_.end()) return;
+    const UserEntry& entry = user->second;
+    if (entry.live.empty() && !entry.current && entry.waiting.empty()) users_.erase(user);
+}
+
+// ---- messages ----
+
+void Router::handle(DeliverTo& deliver) {
+    const auto found = sessions_.find(deliver.session);
+    if (found != sessions_.end()) found->second->on_delivery(deliver.delivery);
+}
+
+void Router::handle(DirectMessage& direct) {
+    if (direct.session != 0) {
+        const auto found = sessions_.find(direct.session);
+        if (found != sessions_.end()) found->second->on_direct(direct.data);
+        return;
+    }
+    const auto user = users_.find(direct.to);
+    if (user == users_.end()) return;
+    for (const LiveSession& live : user->second.live) {
+        send(shard_of(live.session), DirectMessage{live.session, direct.to, direct.data});
+    }
+}
+
+void Router::handle(Handled& handled) {
+    const auto user = users_.find(handled.user);
+    if (user == users_.end()) return;
+    // Of several devices the first one counts; a receipt is never repeated.
+    if (handled.seq <= user->second.handled_max) return;
+    user->second.handled_max = handled.seq;
+    ReceiptFor receipt;
+    receipt.to = UserKey{handled.user.app, std::move(handled.sender)};
+    receipt.receipt.conv = std::move(handled.conv);
+    receipt.receipt.user = std::move(handled.user.user);
+    receipt.receipt.delivered = handled.cseq;
+    const unsigned home = home_of(receipt.to.app, receipt.to.user);
+    send(home, std::move(receipt));
+}
+
+void Router::handle(ReceiptFor& receipt) {
+    if (receipt.session != 0) {
+        const auto found = sessions_.find(receipt.session);
+        if (found != sessions_.end()) found->second->on_receipt(receipt.receipt);
+        return;
+    }
+    const auto user = users_.find(receipt.to);
+    if (user == users_.end()) return;
+    for (const LiveSession& live : user->second.live) {
+        if (live.identity.profile != ProfileId::kPetrelV1) continue;
+        send(shard_of(live.session), ReceiptFor{live.session, receipt.to, receipt.receipt});
+    }
+}
+
+bool Router::is_consistent() const {
+    std::size_t deciding = 0;
+    for (const auto& [key, entry] : users_) {
+        if (entry.live.empty() && !entry.current && entry.waiting.empty()) return false;
+        if (!entry.current && !entry.waiting.empty()) return false;
+        if (entry.waiting.size() > options_.logins_waiting_max) return false;
+        if (entry.current) ++deciding;
+    }
+    return deciding == logins_.size();
+}
+
+}  // namespace petrel

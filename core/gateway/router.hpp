@@ -1,0 +1,136 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/gateway/login_policy.hpp"
+#include "core/gateway/shard_message.hpp"
+#include "core/gateway/trace.hpp"
+#include "core/store/message_store.hpp"
+
+namespace petrel {
+
+// What a router needs done. Store requests come back later as Router::on_*; none of these calls
+// back from inside.
+class RouterHost {
+public:
+    // False: the store's queue is full or it has stopped.
+    [[nodiscard]] virtual bool store_append(AppendRequest request) = 0;
+    [[nodiscard]] virtual bool store_open(OpenRequest request) = 0;
+    [[nodiscard]] virtual bool store_read(ReadRequest request) = 0;
+    virtual void store_advance(CursorUpdate update) = 0;
+    virtual void post(unsigned shard, ShardMessage message) = 0;  // In order, to another shard.
+    virtual WallMillis wall_ms() const = 0;
+    virtual TraceSink* trace() = 0;                                // nullptr: nobody watches.
+
+protected:
+    ~RouterHost() = default;
+};
+
+// A session as its router sees it.
+class RoutedSession {
+public:
+    virtual void on_login_verdict(const LoginVerdict& verdict) = 0;
+    // Closes; takes and sends nothing any more once it returned.
+    virtual void on_displaced(bool is_same_login, const std::string& device) = 0;
+    virtual void on_append_result(const AppendResult& result) = 0;
+    virtual void on_delivery(const Delivery& delivery) = 0;
+    virtual void on_page(ReadResult page) = 0;
+    virtual void on_direct(const Data& data) = 0;
+    virtual void on_receipt(const Receipt& receipt) = 0;
+
+protected:
+    ~RoutedSession() = default;
+};
+
+// One a shard: finds the way between sessions, the store and the other shards, and decides about
+// logins for the users whose home it is. I/O-free, thread-compatible.
+class Router {
+public:
+    struct Options {
+        unsigned shard = 0;
+        unsigned shards = 1;
+        SessionPolicy policy = SessionPolicy::kMulti;
+        std::size_t logins_waiting_max = 16;   // A user, behind one under decision; then 503.
+        std::int64_t busy_retry_ms = 1'000;    // Told with 503.
+    };
+
+    Router(RouterHost& host, Options options);
+
+    // ---- of sessions ----
+    SessionId add(RoutedSession& session);     // The id it is known by until remove().
+    // `user` once it had asked for a login: then its home is told.
+    void remove(SessionId id, const UserKey* user);
+    void login(LoginAsk ask);
+    [[nodiscard]] bool append(AppendRequest request) { return host_.store_append(std::move(request)); }
+    [[nodiscard]] bool read(ReadRequest request) { return host_.store_read(std::move(request)); }
+    void advance(CursorUpdate update) { host_.store_advance(std::move(update)); }
+    void send_direct(const UserKey& to, Data data);
+    void handled(Handled handled);
+    WallMillis wall_ms() const { return host_.wall_ms(); }
+    TraceSink* trace() { return host_.trace(); }
+
+    // ---- of the store: the parts whose ticket, or whose recipient's home, is this shard ----
+    void on_append_results(const std::vector<AppendResult>& results);
+    void on_deliveries(std::vector<Delivery> deliveries);
+    void on_opened(OpenResult result);
+    void on_read(ReadResult result);
+
+    // ---- of other shards ----
+    void on_message(ShardMessage message);
+
+    unsigned home_of(std::string_view app, std::string_view user) const;
+    std::size_t session_count() const noexcept { return sessions_.size(); }
+    std::size_t user_count() const noexcept { return users_.size(); }
+    bool is_consistent() const;
+
+private:
+    struct PendingLogin {
+        std::uint64_t id = 0;
+        LoginAsk ask;
+        std::size_t displacing = 0;    // Losers whose Displaced has not come yet.
+        bool is_cancelled = false;     // Its session ended meanwhile.
+    };
+    struct UserEntry {                 // Of a user whose home this is.
+        std::vector<LiveSession> live;
+        std::optional<PendingLogin> current;
+        std::deque<LoginAsk> waiting;
+        Position handled_max = 0;      // Receipts up to here have gone out.
+    };
+    using Users = std::unordered_map<UserKey, UserEntry, UserKeyHash>;
+
+    void send(unsigned shard, ShardMessage message);
+    void drain();
+    void handle(LoginAsk& ask);
+    void handle(LoginVerdict& verdict);
+    void handle(Displace& displace);
+    void handle(Displaced& displaced);
+    void handle(SessionGone& gone);
+    void handle(DeliverTo& deliver);
+    void handle(DirectMessage& direct);
+    void handle(Handled& handled);
+    void handle(ReceiptFor& receipt);
+
+    void begin_login(const UserKey& key, UserEntry& entry, LoginAsk ask);
+    void open(UserEntry& entry);
+    void finish_login(const UserKey& key, UserEntry& entry);
+    void refuse(const LoginAsk& ask, int code, bool retry, std::string message);
+    void erase_if_idle(const UserKey& key);
+
+    RouterHost& host_;
+    Options options_;
+    std::uint64_t next_session_ = 1;
+    std::uint64_t next_login_ = 1;
+    std::unordered_map<SessionId, RoutedSession*> sessions_;
+    Users users_;
+    std::unordered_map<std::uint64_t, UserKey> logins_;  // Under decision here, by id.
+    std::deque<ShardMessage> local_;                     // To this shard, in order.
+    bool is_draining_ = false;
+};
+
+}  // namespace petrel

@@ -1,0 +1,239 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/gateway/authenticator.hpp"
+#include "core/gateway/inbox_feed.hpp"
+#include "core/gateway/router.hpp"
+#include "daemons/keepalive.hpp"
+#include "daemons/qos_receive.hpp"
+#include "daemons/qos_send.hpp"
+#include "protocol/codec.hpp"
+
+namespace petrel {
+
+class Session;
+
+// The connection that a session lives on, and what its shard lends it. Never calls back from
+// inside a call.
+class SessionHost {
+public:
+    virtual void send_text(std::string_view text) = 0;
+    // The last call that a session makes: from now on it only waits to be destroyed.
+    virtual void close(std::uint16_t code, std::string_view reason) = 0;
+    virtual std::size_t queued_bytes() const = 0;
+    virtual std::size_t queued_packets() const = 0;
+    virtual void want_flush(Session& session) = 0;   // Call flush() at the end of this turn.
+    virtual TimerQueue& timers() = 0;
+    virtual std::uint64_t random(std::uint64_t low, std::uint64_t high) = 0;
+    virtual FingerprintSource& fingerprints() = 0;
+    virtual void log(LogLevel level, std::string_view text) = 0;
+
+protected:
+    ~SessionHost() = default;
+};
+
+// Counters of all sessions of a shard, for metrics and tests.
+struct SessionCounters {
+    std::uint64_t packets_in = 0, packets_out = 0, bytes_in = 0, bytes_out = 0;
+    std::uint64_t malformed = 0, ignored = 0, unknown_acks = 0;
+    std::uint64_t logins_accepted = 0, logins_refused = 0;
+    std::uint64_t accepted = 0, duplicates = 0, refused = 0, failed = 0;
+    std::uint64_t pushed = 0, retransmitted = 0, handled = 0, direct_dropped = 0;
+
+    SessionCounters& operator+=(const SessionCounters& other);
+};
+
+struct SessionOptions {
+    Duration heartbeat = std::chrono::seconds{25};             // Told to v1 clients.
+    Duration login_deadline = std::chrono::seconds{10};        // PROTOCOL.md section 4.5.
+    std::uint32_t window = 64;                                 // Taken and not yet decided, packets...
+    std::uint32_t window_bytes = 1 << 20;                      // ...and bytes of frames.
+    std::size_t payload_max = 65'536;                          // UTF-8 bytes of dataContent.
+    std::int64_t dedup_horizon_ms = 86'400'000;
+    std::size_t waiting_packets_max = 64;                      // Behind a login under decision.
+    std::size_t waiting_bytes_max = 1 << 20;
+    std::size_t plain_pending_max = 1024;                      // Plain: not yet decided, then 302.
+    std::size_t push_packets_max = 256;                        // Queued on the socket: pushes wait.
+    std::size_t push_bytes_max = 256 * 1024;
+    std::size_t queued_bytes_max = 1 << 20;                    // Of what cannot wait: close 4005.
+    std::size_t malformed_max = 16;                            // Within malformed_span: close 4006.
+    Duration malformed_span = std::chrono::minutes{1};
+    std::int64_t busy_retry_ms = 1'000;                        // Told with 302.
+    Duration plain_check_period = std::chrono::seconds{5};     // Section 3: pushes to plain clients.
+    Duration plain_retry_not_younger = std::chrono::seconds{2};
+    std::size_t plain_window = 64;
+    std::int64_t drain_window_ms = 5'000;                      // Told with close 4007.
+    InboxFeed::Options feed;
+};
+
+// One connection's end in the gateway.
+//
+//   kFresh -- login asked --> kDeciding -- accepted --> kOnline
+//      |  login deadline          | refused                | logout, displaced, silence, slow
+//      '--------------------------'---------> kClosed <----'  reader, violation, connection lost
+//
+// It speaks the profile of its client, takes messages into the store (QoS receive), pushes the
+// user's inbox (QoS send), and acts in nobody's name but its own user's. I/O-free,
+// thread-compatible; lives and dies on one shard.
+class Session final : public RoutedSession,
+                      private DaemonContext,
+                      private QosSendDaemon::Listener,
+                      private QosReceiveDaemon::Listener,
+                      private SilenceCheck::Listener {
+public:
+    enum class State : std::uint8_t { kFresh, kDeciding, kOnline, kClosed };
+
+    // `connection` grows with every accepted connection of the gateway. `subprotocol` is what the
+    // handshake echoed.
+    Session(SessionHost& host, Router& router, Authenticator& authenticator,
+            const SessionOptions& options, SessionCounters& counters, std::uint64_t connection,
+            std::string_view subprotocol);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    // ---- of the connection ----
+    void on_text(std::string_view text);
+    void on_binary();
+    void on_drained();
+    void on_connection_closed(std::uint16_t code);
+    void flush();
+    void drain();                      // Tell the client to come back elsewhere, close 4007.
+
+    // ---- of the router ----
+    void on_login_verdict(const LoginVerdict& verdict) override;
+    void on_displaced(bool is_same_login, const std::string& device) override;
+    void on_append_result(const AppendResult& result) override;
+    void on_delivery(const Delivery& delivery) override;
+    void on_page(ReadResult page) override;
+    void on_direct(const Data& data) override;
+    void on_receipt(const Receipt& receipt) override;
+
+    State state() const noexcept { return state_; }
+    SessionId id() const noexcept { return id_; }
+    std::uint64_t connection() const noexcept { return connection_; }
+    const Identity& identity() const noexcept { return identity_; }
+    bool is_consistent() const;
+
+private:
+    // A message handed to the store whose result has not come yet; results come in this order.
+    struct PendingAppend {
+        Position seq = 0;              // 0: plain.
+        Position rx_before = 0;        // The last position taken before it.
+        std::uint64_t take = 0;        // Of take_: an older one was rewound meanwhile.
+        std::size_t bytes = 0;
+        bool wants_ack = true;         // Plain: it had a fingerprint of its own.
+        bool bridge = false;
+        std::string to;                // Plain: for the ack and the refusal.
+        std::string refused_text;      // Plain: the packet as text.
+    };
+    struct Refused {                   // v1: where the stream stands still (section 4.7).
+        Position seq = 0;
+        Fingerprint fp;
+        int code = 0;
+    };
+
+    // DaemonContext
+    void send(const Packet& packet) override;
+    void send(const Data& data) override;
+    TimerQueue& timers() override { return host_.timers(); }
+    std::uint64_t random(std::uint64_t low, std::uint64_t high) override {
+        return host_.random(low, high);
+    }
+    void log(LogLevel level, std::string_view text) override { host_.log(level, text); }
+
+    // Workers
+    void on_accepted(const QosSendDaemon::Settled& message, const Acceptance* at) override;
+    void on_rejected(const QosSendDaemon::Settled&, int) override {}
+    void on_expired(const QosSendDaemon::Settled&) override {}
+    void on_lost(const QosSendDaemon::Settled&) override {}
+    void on_late_ack(const Fingerprint&) override {}
+    void on_peer_lost_accepted(Position, Position) override {}
+    void on_new_stream_wanted() override {}
+    void on_outstanding_changed() override {}
+    void on_round_trip(Duration) override {}
+    void on_ack_due(const QosReceiveDaemon::AckDue& ack) override;
+    void on_ack_due(std::string_view, const Fingerprint&) override {}
+    void on_silent() override;
+
+    // Lifecycle and dispatch (session.cpp)
+    void dispatch(std::string_view text);
+    void on_malformed();
+    void handle(Login& login);
+    void handle(Heartbeat& heartbeat, std::string_view text);
+    void handle(Logout& logout);
+    void handle(Ack& ack, std::string_view text);
+    void handle(Echo& echo);
+    void refuse_before_login(std::string_view text);
+    void login_again(const Login& login);
+    void refuse_login(int code, std::string message, bool retry,
+                      std::optional<std::int64_t> retry_after_ms);
+    void close(std::uint16_t code, std::string_view reason);
+    void transmit(std::string_view text);
+    void on_slow_check();
+    bool is_v1() const noexcept { return profile_ == ProfileId::kPetrelV1; }
+    Duration silence_max() const;
+    TraceEvent trace_event(std::string_view event) const;
+    void trace(std::string_view event, int code = 0) const;
+    void trace(std::string_view event, const Data& data) const;
+    void trace(std::string_view event, const AppendResult& result) const;
+
+    // Messages in and out (session_messages.cpp)
+    void handle(Data& data, std::string_view text);
+    int objection(const Data& data) const;
+    void take_v1(Data& data, std::size_t frame_bytes);
+    void take_plain(Data& data, std::string_view text);
+    void forward_direct(Data& data, std::string_view text);
+    bool hand_to_store(Data& data, PendingAppend pending);
+    void on_result_v1(const AppendResult& result, const PendingAppend& pending);
+    void on_result_plain(const AppendResult& result, const PendingAppend& pending);
+    void send_error(int code, std::string message, const Fingerprint& fp, Position seq,
+                    std::optional<std::int64_t> retry_after_ms);
+    void violate(std::string_view what);
+    void push();
+    void report_handled();
+
+    SessionHost& host_;
+    Router& router_;
+    Authenticator& authenticator_;
+    const SessionOptions& options_;
+    SessionCounters& counters_;
+    const std::uint64_t connection_;
+    SessionId id_ = 0;
+    State state_ = State::kFresh;
+    ProfileId profile_ = ProfileId::kUndecided;    // v1 from the handshake, plain from the login.
+    Identity identity_;                            // From kDeciding on.
+    std::uint64_t generation_ = 0;                 // While online.
+    std::uint32_t client_window_ = 64;             // v1, of its login.
+    std::uint32_t client_window_bytes_ = 1 << 20;
+    Position stream_first_ = 1;                    // v1, of its login.
+    std::string stream_;                           // v1, of its login.
+    std::deque<std::string> waiting_;              // While kDeciding: packets behind the login.
+    std::size_t waiting_bytes_ = 0;
+    std::deque<TimePoint> malformed_at_;           // The last malformed_max.
+    Timer login_timer_;                            // While kFresh.
+    Timer slow_timer_;                             // While something may be stuck on the socket.
+    bool is_overflowing_ = false;                  // queued_bytes_max passed: closed at the flush.
+    std::uint64_t sent_bytes_ = 0;
+    std::uint64_t drained_bytes_ = 0;              // At the start of slow_timer_.
+    SilenceCheck silence_;
+    QosReceiveDaemon receive_;
+    std::optional<QosSendDaemon> send_;            // From the login on: its strategy is the profile's.
+    InboxFeed feed_;
+    std::deque<PendingAppend> pending_;
+    std::size_t pending_bytes_ = 0;
+    std::uint64_t take_ = 0;
+    std::optional<Refused> refused_;
+    std::vector<Acceptance> accepted_;             // v1: for the next ack.
+    std::vector<Handled> handled_;                 // Of one ack: the highest of each conversation.
+    std::string scratch_;
+};
+
+}  // namespace petrel
