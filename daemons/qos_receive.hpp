@@ -27,7 +27,7 @@ public:
     enum class Verdict : std::uint8_t {
         kTake,       // Hand it on; report on_handled later.
         kDuplicate,  // Drop; acked again if it had been handled.
-        kGap,        // Drop; the gap was answered, or will be.
+        kGap,        // Drop; the gap was answered now or less than gap_interval ago.
     };
 
     struct Options {
@@ -39,7 +39,8 @@ public:
         // Plain profiles, section 3.
         Duration dedup_memory = std::chrono::minutes{10};
         Duration dedup_sweep = std::chrono::minutes{5};
-        std::size_t dedup_entries_max = 100'000;  // The oldest handled one is forgotten first.
+        // The oldest handled one is forgotten first; only when there is none, the oldest.
+        std::size_t dedup_entries_max = 100'000;
     };
 
     struct AckDue {
@@ -59,13 +60,18 @@ public:
 
     QosReceiveDaemon(DaemonContext& context, Listener& listener, Options options);
 
-    // ---- positions ----
-    // Login accepted: both rx and h become `resume`. `window` is what this side takes unacked.
-    void on_online(Position resume, std::size_t window);
+    // Login accepted, in any profile (nothing is acked before). rx becomes `resume`; so does h,
+    // unless the app has only handled a lower position so far. The other side knows both: nothing
+    // is due. `window` is what this side takes unacked.
+    void on_online(Position resume, std::size_t window,
+                   std::optional<Position> handled = std::nullopt);
     void on_offline();  // Nothing is due any more; plain memory stays.
 
+    // ---- positions ----
+    // While offline, and for seq 0: kDuplicate.
     Verdict on_data(Position seq, std::optional<Position> prev);
-    // Everything up to `h` is durable/handled. Not above rx; lower than before: ignored.
+    // Everything up to `h` is durable/handled; counts up to rx. Lower than before, or while
+    // offline: ignored.
     void on_handled(Position h);
     // The other side says it has sent up to `sent` (heartbeat): above rx it is a gap.
     void on_sent_mark(Position sent);
@@ -79,7 +85,9 @@ public:
 
     // ---- plain ----
     Verdict on_data(std::string_view sender, const Fingerprint& fp);
-    void on_handled(std::string_view sender, const Fingerprint& fp);  // Acked at once.
+    void on_handled(std::string_view sender, const Fingerprint& fp);  // Acked at once, if online.
+    // Taken, but not kept after all (the store refused it): the next copy is taken again.
+    void forget(std::string_view sender, const Fingerprint& fp);
     std::size_t dedup_size() const noexcept { return seen_.size(); }
 
     // End of an event-loop turn: what is due leaves here.
@@ -92,15 +100,17 @@ public:
 private:
     struct Seen {
         std::string key;  // sender, NUL, fingerprint
-        TimePoint at{};
+        TimePoint at{};  // Last heard of.
         bool is_handled = false;
     };
-    using SeenList = std::list<Seen>;  // Oldest first.
+    using SeenList = std::list<Seen>;  // Oldest `at` first.
 
     static std::string key_of(std::string_view sender, const Fingerprint& fp);
+    SeenList& list_of(const Seen& seen) noexcept { return seen.is_handled ? handled_ : in_hand_; }
+    std::size_t ack_threshold() const noexcept;
     void answer_gap();
     void say(bool with_gap);
-    void on_timer();
+    void forget_oldest();
     void sweep();
 
     DaemonContext& context_;
@@ -114,10 +124,10 @@ private:
     Position h_ = 0;
     Position h_said_ = 0;         // In the last ack or riding ack.
     bool must_say_ = false;       // A duplicate came: the current h at the next flush.
-    std::optional<TimePoint> gap_said_at_;
-    Position gap_said_rx_ = 0;    // With gap_said_at_.
-    SeenList order_;
-    std::unordered_map<std::string_view, SeenList::iterator> seen_;  // Keys live in order_.
+    std::optional<TimePoint> gap_said_at_;  // Since rx moved last.
+    SeenList in_hand_;            // Taken, not handled yet.
+    SeenList handled_;
+    std::unordered_map<std::string_view, SeenList::iterator> seen_;  // Keys live in the lists.
     std::uint64_t duplicates_ = 0;
     std::uint64_t gaps_ = 0;
 };

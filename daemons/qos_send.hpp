@@ -2,12 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <list>
 #include <map>
 #include <optional>
 #include <system_error>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "daemons/context.hpp"
@@ -35,22 +35,28 @@ public:
 
     struct Options {
         Strategy strategy = Strategy::kPositions;
-        // Unacked at once, packets and bytes of payload; the peer may lower both. One packet may
-        // always be under way; window 0 from the peer of a gateway: nothing is sent.
+        // Unacked at once, packets and bytes of frames (estimated: the text + kFrameOverhead); the
+        // peer may lower both. One packet may always be under way, unless the peer's window is 0.
         std::size_t window_packets_max = 64;
         std::size_t window_bytes_max = std::size_t{1} << 20;
-        // All that is kept; submit() refuses beyond.
+        // All that is kept, messages and bytes of their texts; submit() refuses beyond.
         std::size_t kept_max = 10'000;
         std::size_t kept_bytes_max = std::size_t{64} << 20;
         // The client gives positions at the first transmission; the gateway's messages bring the
         // inbox position in Data::seq.
         bool assigns_positions = true;
-        // Plain, section 3. retries nullopt: until acked (the gateway's pushes).
+        // A 302 pauses no longer than this, whatever it asks for.
+        Duration pause_max = std::chrono::minutes{10};
+        // Plain, section 3. retries nullopt: until acked (the gateway's pushes). The period is at
+        // least 1 ms.
         Duration check_period = std::chrono::seconds{5};
         Duration retry_not_younger = std::chrono::seconds{3};
         std::optional<unsigned> retries = 2;
         std::size_t late_ack_memory = 1024;  // Fingerprints of lost messages whose ack may yet come.
     };
+
+    // What a frame has besides its text: keys, fingerprint, user ids. Only for the window.
+    static constexpr std::size_t kFrameOverhead = 256;
 
     // What a message looked like when it ended.
     struct Settled {
@@ -91,11 +97,14 @@ public:
     QosSendDaemon(DaemonContext& context, Listener& listener, Options options);
     ~QosSendDaemon();
 
-    // Errc::kSendFailed (3, "full") at kept_max or kept_bytes_max, Errc::kFingerprintReused if the
-    // fingerprint is here already (find() shows the payload), Errc::kInvalidPacket without a
-    // fingerprint (strategy kFingerprints, or assigns_positions) or, when it doesn't assign
-    // positions, if Data::seq is not above all before. None of them changes anything.
-    [[nodiscard]] std::error_code submit(Data message, std::optional<TimePoint> expires_at);
+    // Errc::kInvalidPacket without a fingerprint (strategy kFingerprints, or assigns_positions) or,
+    // with positions that it doesn't assign, if Data::seq is not above all before;
+    // Errc::kFingerprintReused if the fingerprint is here already (find() shows the payload);
+    // Errc::kSendFailed (3, "full") at kept_max or kept_bytes_max. None of them changes anything.
+    // Given positions identify the message alone: two senders may have chosen one fingerprint, so
+    // those are not looked up by it. `attempts`: transmissions that an earlier process has made.
+    [[nodiscard]] std::error_code submit(Data message, std::optional<TimePoint> expires_at,
+                                         unsigned attempts = 0);
 
     // True if it was here: it is gone, nobody is notified; `attempts` tells how often it was sent.
     bool cancel(const Fingerprint& fp, unsigned* attempts);
@@ -107,17 +116,23 @@ public:
     void set_strategy(Strategy strategy);    // While offline: the server turned out to be plain.
     void start_new_stream();                 // While offline: positions begin at 1 again.
 
-    // False: `h` is above everything sent (and the resume position): a protocol violation (4.3).
+    // The inputs below mean nothing while offline or for the other strategy: ignored.
+
+    // False: `h` is above everything sent in this session (and the resume position): a protocol
+    // violation (4.3), nothing has changed.
     [[nodiscard]] bool on_ack(Position h, const std::vector<Acceptance>& acc);
     void on_fingerprint_ack(const Fingerprint& fp);
     // Go back to the first kept after `rx`. The `h` in the same packet goes to on_ack first.
-    // Ignored while paused. `rx` above everything sent: ignored, false.
+    // Ignored while paused and when it is older than the last ack. `rx` above everything sent in
+    // this session: ignored, false.
     bool on_gap(Position rx);
     // 52 with fp and seq (4.7). Code 302 pauses for retry_after and settles nothing; 301 and 402
-    // settle nothing; any other rejects the message. Returns false for an unknown or settled one.
+    // settle nothing; any other rejects the message. Returns false for an unknown or settled one
+    // (then nothing has changed).
     bool on_refused(const Fingerprint& fp, Position seq, int code, Duration retry_after);
 
     // The socket's queue is too long (section 4.6): first transmissions and retransmissions wait.
+    // on_offline makes it true again.
     void set_writable(bool is_writable);
 
     std::size_t kept() const noexcept { return entries_.size(); }
@@ -131,31 +146,54 @@ public:
         Position position = 0;
         TimePoint sent_at{};
     };
+    // None while paused by a 302: an overdue ack means nothing then (4.7).
     std::optional<Outstanding> oldest_unacked() const;
-    bool has_room(std::size_t payload_bytes) const;   // For one more in the window, now.
+    // Whether one more message with that much text would leave at once.
+    bool has_room(std::size_t payload_bytes) const;
     std::uint64_t retransmissions() const noexcept { return retransmissions_; }
     std::uint64_t unknown_acks() const noexcept { return unknown_acks_; }
     bool is_consistent() const;
 
 private:
-    struct Entry {
-        Data message;
-        std::optional<TimePoint> expires_at;
-        TimePoint first_sent_at{};   // When attempts > 0.
-        TimePoint last_sent_at{};
-        unsigned attempts = 0;
-        unsigned session_sends = 0;  // In this session: > 1 gives no round-trip sample.
-    };
+    struct Entry;
     using Entries = std::list<Entry>;
     using Expiries = std::multimap<TimePoint, Entries::iterator>;
+    using LostList = std::list<Fingerprint>;
 
-    void pump();
+    struct Entry {
+        Data message;
+        Position position = 0;       // 0 until its first transmission in this stream.
+        TimePoint last_sent_at{};    // When attempts > 0.
+        unsigned attempts = 0;
+        unsigned retries = 0;        // Plain: transmissions by the check clock.
+        std::uint64_t session = 0;   // Of the last transmission.
+        unsigned session_sends = 0;  // In that session: > 1 gives no round-trip sample.
+        bool is_in_flight = false;   // If that session is the current one.
+        std::optional<Expiries::iterator> expiry;
+    };
+    // What on_outstanding_changed tells a change of.
+    struct Reported {
+        bool has_room = false;
+        std::size_t in_flight = 0;
+        std::optional<Outstanding> oldest;
+    };
+
+    bool is_given_positions() const noexcept;
+    bool is_indexed() const noexcept;
+    bool is_in_flight(const Entry& entry) const noexcept;
+    bool fits(std::size_t frame_bytes) const noexcept;
+    bool can_send() const;
     void transmit(Entries::iterator entry);
-    void remove(Entries::iterator entry);
+    void leave_flight(Entry& entry);
+    void go_back(Position rx);
+    void detach(Entries::iterator entry, Entries& to);
+    void settle();
     void rearm();
+    void report();
     void on_timer();
-    void expire();
-    void check_retries();
+    void check_retries(TimePoint now, Entries& lost);
+    void remember_lost(const Fingerprint& fp);
+    static Settled settled(const Entry& entry) noexcept;
 
     DaemonContext& context_;
     Listener& listener_;
@@ -163,22 +201,27 @@ private:
     Timer timer_;                  // The earliest of expiry, end of pause, plain check.
     Entries entries_;              // In order; those before next_ are in flight.
     Entries::iterator next_;       // The next to leave.
-    std::unordered_map<Fingerprint, Entries::iterator> by_fp_;
+    Entries::iterator fresh_;      // The first not yet sent in this stream; >= next_ (positions).
+    std::unordered_map<Fingerprint, Entries::iterator> by_fp_;  // While is_indexed().
     Expiries expiries_;
+    std::uint64_t session_ = 1;    // Changes whenever one ends.
     bool is_online_ = false;
     bool is_writable_ = true;
-    bool is_single_step_ = false;  // After a refusal, until the next ack (4.7).
+    bool is_reporting_ = false;    // Inside on_outstanding_changed.
+    std::optional<Position> step_after_;     // Refused: one packet above it at a time (4.7).
     std::optional<TimePoint> paused_until_;  // 302.
     std::optional<TimePoint> next_check_;    // Plain, while online and something is in flight.
-    std::size_t window_ = 0;       // While online.
+    std::size_t window_ = 0;       // While online; 0: nothing may leave.
     std::size_t window_bytes_ = 0;
     std::size_t in_flight_ = 0;
-    std::size_t in_flight_bytes_ = 0;
-    std::size_t kept_bytes_ = 0;
+    std::size_t in_flight_bytes_ = 0;  // Of frames, estimated.
+    std::size_t kept_bytes_ = 0;       // Of texts.
     Position given_ = 0;           // Highest position ever given in this stream.
-    Position acked_ = 0;           // Highest position an ack has covered.
+    Position acked_ = 0;           // Highest position an ack has covered; all kept are above it.
     Position session_sent_ = 0;    // Highest sent or resumed in this session.
-    std::deque<Fingerprint> lost_; // Plain: the last late_ack_memory lost ones.
+    Reported reported_;
+    LostList lost_;                // Plain: the last late_ack_memory lost ones, oldest first.
+    std::unordered_map<Fingerprint, LostList::iterator> lost_by_fp_;
     std::uint64_t retransmissions_ = 0;
     std::uint64_t unknown_acks_ = 0;
 };
