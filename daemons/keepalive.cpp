@@ -96,6 +96,8 @@ void KeepaliveDaemon::probe_now() {
 
 void KeepaliveDaemon::suspend() {
     is_suspended_ = true;
+    // Its answer would measure the suspension.
+    is_answer_doubtful_ = is_answer_doubtful_ || unanswered_beats_ > 0;
     timer_.stop();
 }
 

@@ -8,7 +8,7 @@ namespace petrel {
 
 namespace {
 
-// Far above any timeout_max of use; keeps the sums below from overflowing.
+// Far above any timeout_max of use; keeps the sums from overflowing.
 constexpr Duration kSampleMax = std::chrono::hours{1};
 // 3 s doubled as often is 13 hours.
 constexpr unsigned kDoublingsMax = 14;
@@ -17,7 +17,9 @@ constexpr unsigned kDoublingsMax = 14;
 
 void RoundTrip::on_sample(Duration sample) {
     if (sample < Duration::zero()) return;
-    sample = std::min(sample, kSampleMax);
+    // Beyond timeout_max nothing changes any more; a sample taken across a suspension would only be
+    // remembered too long.
+    sample = std::min({sample, options_.timeout_max, kSampleMax});
     doublings_ = 0;
     if (!has_sample_) {
         has_sample_ = true;

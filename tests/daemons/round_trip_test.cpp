@@ -47,6 +47,14 @@ TEST_CASE("RoundTrip: the timeout stays within its bounds") {
     CHECK(trip.timeout() == 20s);
 }
 
+TEST_CASE("RoundTrip: a sample of hours is forgotten like one of timeout_max") {
+    RoundTrip trip({3s, 20s});
+    trip.on_sample(24h);
+    CHECK(trip.smoothed() == 20s);
+    for (int i = 0; i < 60; ++i) trip.on_sample(100ms);
+    CHECK(trip.timeout() == 3s);
+}
+
 TEST_CASE("RoundTrip: equal samples bring the timeout down to the round trip") {
     RoundTrip trip = wide();
     for (int i = 0; i < 200; ++i) trip.on_sample(5s);
