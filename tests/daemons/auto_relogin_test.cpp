@@ -97,7 +97,9 @@ TEST_CASE("AutoRelogin: every state takes every input") {
         {"half a minute", {kIdle, kAny, kAny, kAny, kOnli, kNoNe, kStop, kToke}},
     };
 
-    for (const auto& [name, input] : inputs) {
+    for (const auto& row : inputs) {
+        const auto& name = row.first;
+        const auto& input = row.second;
         for (std::size_t i = 0; i < std::size(kAllStates); ++i) {
             CAPTURE(name);
             CAPTURE(kAllStates[i]);
@@ -256,7 +258,9 @@ TEST_CASE("AutoRelogin: a told time of zero or less is none, and a day is the mo
     const std::pair<Duration, Duration> cases[] = {{-1s, 500ms},     {0ns, 500ms},
                                                    {1ns, 1ns},       {24h, 24h},
                                                    {24h + 1ns, 24h}, {Duration::max(), 24h}};
-    for (const auto& [told, waited] : cases) {
+    for (const auto& row : cases) {
+        const auto& told = row.first;
+        const auto& waited = row.second;
         CAPTURE(told.count());
         ReloginWorld world;
         world.bring_to(State::kLoggingIn);
@@ -300,7 +304,9 @@ TEST_CASE("AutoRelogin: close codes stop or retry as the table says") {
         {4004, "kicked"},  {4005, "retry"}, {4006, "retry"},   {4007, "retry"},   {4008, "retry"},
         {4009, "retry"},   {4499, "retry"}, {4500, "refused"}, {4999, "refused"}, {5000, "retry"},
         {65535, "retry"}};
-    for (const auto& [code, what] : cases) {
+    for (const auto& row : cases) {
+        const auto& code = row.first;
+        const auto& what = row.second;
         for (const State from : {State::kConnecting, State::kLoggingIn, State::kOnline}) {
             CAPTURE(code);
             CAPTURE(from);
