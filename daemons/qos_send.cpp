@@ -51,7 +51,7 @@ bool QosSendDaemon::is_given_positions() const noexcept {
 bool QosSendDaemon::is_indexed() const noexcept { return !is_given_positions(); }
 
 std::error_code QosSendDaemon::submit(Data message, std::optional<TimePoint> expires_at,
-                                      unsigned attempts) {
+                                      unsigned attempts, std::optional<TimePoint> taken_at) {
     const bool is_given = is_given_positions();
     if (is_given ? message.seq <= given_ : message.fp.empty()) return Errc::kInvalidPacket;
     if (!is_given && by_fp_.count(message.fp) != 0) return Errc::kFingerprintReused;
@@ -65,6 +65,7 @@ std::error_code QosSendDaemon::submit(Data message, std::optional<TimePoint> exp
     const auto entry = std::prev(entries_.end());
     added.message = std::move(message);
     added.attempts = attempts;
+    added.taken_at = taken_at.value_or(context_.now());
     if (is_given) {
         added.position = added.message.seq;
         given_ = added.position;
@@ -83,6 +84,18 @@ std::error_code QosSendDaemon::submit(Data message, std::optional<TimePoint> exp
     if (fresh_ == entries_.end()) fresh_ = entry;
     settle();
     return {};
+}
+
+void QosSendDaemon::limit_age(Duration age_max) {
+    for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
+        const TimePoint latest = saturating_add(entry->taken_at, age_max);
+        if (entry->expiry) {
+            if ((*entry->expiry)->first <= latest) continue;
+            expiries_.erase(*entry->expiry);
+        }
+        entry->expiry = expiries_.emplace(latest, entry);
+    }
+    settle();
 }
 
 bool QosSendDaemon::cancel(const Fingerprint& fp, unsigned* attempts) {

@@ -103,8 +103,13 @@ public:
     // Errc::kSendFailed (3, "full") at kept_max or kept_bytes_max. None of them changes anything.
     // Given positions identify the message alone: two senders may have chosen one fingerprint, so
     // those are not looked up by it. `attempts`: transmissions that an earlier process has made.
+    // `taken_at`: when the app gave it away, if that was not now.
     [[nodiscard]] std::error_code submit(Data message, std::optional<TimePoint> expires_at,
-                                         unsigned attempts = 0);
+                                         unsigned attempts = 0,
+                                         std::optional<TimePoint> taken_at = std::nullopt);
+
+    // What is kept expires at the latest `age_max` after it was taken; expiries only get earlier.
+    void limit_age(Duration age_max);
 
     // True if it was here: it is gone, nobody is notified; `attempts` tells how often it was sent.
     bool cancel(const Fingerprint& fp, unsigned* attempts);
@@ -139,6 +144,11 @@ public:
     std::size_t in_flight() const noexcept { return in_flight_; }
     std::size_t kept_bytes() const noexcept { return kept_bytes_; }
     const Data* find(const Fingerprint& fp) const;
+    // visit(const Data&, unsigned attempts), in order; it must not call back.
+    template <class Visit>
+    void for_each_kept(Visit visit) const {
+        for (const Entry& entry : entries_) visit(entry.message, entry.attempts);
+    }
     Position highest_acked() const noexcept { return acked_; }      // `first` of a login is this + 1.
     Position highest_given() const noexcept { return given_; }
     Position sent_mark() const;              // Highest sent that is still kept or acked (4.5).
@@ -163,6 +173,7 @@ private:
     struct Entry {
         Data message;
         Position position = 0;       // 0 until its first transmission in this stream.
+        TimePoint taken_at{};
         TimePoint last_sent_at{};    // When attempts > 0.
         unsigned attempts = 0;
         unsigned retries = 0;        // Plain: transmissions by the check clock.

@@ -114,12 +114,12 @@ struct SendRequest {
 
 struct EngineOptions {
     ProfileId profile = ProfileId::kPetrelV1;
-    bool require_v1 = false;           // Fail (205... a clear ErrorEvent, stop) when the server has no petrel.v1.
+    bool require_v1 = false;           // No petrel.v1 there: an ErrorEvent (205) and kStopped.
     std::string user;
     std::string token;
     std::string app;                   // "": left out, the gateway's "default".
     std::string extra;
-    std::string device;                // 1-64 characters.
+    std::string device;                // 1-64 characters; "": the inbox file's, or a fresh one.
     std::string device_class = "other";
     std::uint32_t window = 64;         // Taken unhandled; 0: nothing is pushed to us.
     std::uint32_t window_bytes = 1 << 20;
@@ -131,7 +131,12 @@ struct EngineOptions {
     std::size_t socket_packets_max = 256;
     std::size_t socket_bytes_max = 256 * 1024;
     std::size_t echoes_max = 1024;     // Echoes awaiting their answer; the oldest is forgotten.
-    std::size_t confirm_ahead_max = 1024;  // Confirmed out of order, above h.
+    std::size_t confirm_ahead_max = 1024;  // Confirmed out of order, above h; confirm() refuses.
+    // Messages taken and not yet handled, of all sessions together (at least `window`). What comes
+    // beyond is dropped unacked and asked for again when there is room.
+    std::size_t unhandled_max = 1024;
+    // Events waiting that are neither messages nor outcomes; the oldest of them is forgotten.
+    std::size_t notices_max = 1024;
     AutoReloginDaemon::Options relogin;
     KeepaliveDaemon::Options keepalive;
     QosSendDaemon::Options send;
@@ -150,6 +155,8 @@ public:
     virtual std::size_t queued_packets() const = 0;
     virtual WallMillis wall_ms() const = 0;
     virtual void log(LogLevel level, std::string_view text) = 0;
+    // A store answered outside of any input: call flush() soon, then take the events.
+    virtual void on_turn_wanted() = 0;
 
 protected:
     ~EngineHost() = default;
@@ -173,7 +180,10 @@ struct EngineStats {
 //
 //   input(now) ... input(now)   -> EngineHost calls, events queued
 //   while (next_event()) { give it to the app; on_event_done(it); }
-//   flush(now); arm one timer at next_deadline()
+//   flush(now); arm one timer at next_deadline(); take what events the flush brought
+//
+// What goes to a store goes there in batches: inbox and outcomes when the events run out, all of it
+// in flush(). The boxes must outlive the engine or drop its callbacks.
 class Engine {
 public:
     Engine(EngineOptions options, EngineHost& host, Outbox& outbox, Inbox& inbox,
@@ -190,10 +200,12 @@ public:
     // Checks limits, then `done` once: the fingerprint when the outbox has it (at once in memory),
     // or the reason: 3 full, 4 nonsense (no `to`, bad UTF-8), 304, 305, kNotLoggedIn for a message
     // without QoS while offline, the outbox's own error. The same fingerprint and payload again
-    // while it is kept: its fingerprint, not queued twice.
+    // while it is kept or its outcome waits to be told: its fingerprint, not queued twice. `done`
+    // is called at the end of an input, when the state has settled: it may call any input.
     using SendDone = std::function<void(Result<Fingerprint>)>;
     void send(TimePoint now, SendRequest request, SendDone done);
     std::error_code cancel(TimePoint now, const Fingerprint& fp);  // kUnknown: not here any more.
+    // Idempotent. kUnknown: never given out; kSendFailed: confirm_ahead_max.
     std::error_code confirm(TimePoint now, std::uint64_t message_id);
     std::error_code echo(TimePoint now, std::string text);         // kNotLoggedIn while not connected.
     void set_token(TimePoint now, std::string token);

@@ -30,6 +30,7 @@ struct OutboxRecord {
     Data message;
     // Milliseconds of the wall clock: the only clock that crosses a restart.
     std::optional<WallMillis> expires_at;
+    std::optional<WallMillis> taken_at;        // Of send(); none: not known.
 };
 
 // The client's unsent and unacked messages. The Engine keeps its own working copy; this is what

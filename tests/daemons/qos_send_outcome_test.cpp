@@ -390,3 +390,16 @@ TEST_CASE("QosSend: a window of 0 pushes nothing") {
     REQUIRE_FALSE(world.daemon.submit(push("a", 1), std::nullopt));
     CHECK(world.sent().empty());
 }
+
+TEST_CASE("QosSend: a limit of the age counts from when each message was taken") {
+    SendWorld world;
+    world.submit_all({"a"});
+    world.advance(2s);
+    REQUIRE_FALSE(world.submit("b", 1s));
+    REQUIRE_FALSE(world.daemon.submit(data("c"), std::nullopt, 1, world.context.now() - 4s));
+    world.daemon.limit_age(5s);
+    world.advance(1s);
+    CHECK(world.told() == "expired b/0, expired c/1");
+    world.advance(2s);
+    CHECK(world.told() == "expired a/0");
+}
