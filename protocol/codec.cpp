@@ -235,7 +235,7 @@ private:
 
     std::size_t depth_ = 0;        // Open containers.
     std::size_t scope_depth_ = 0;  // Of the innermost known object.
-    int scope_ = kJsonRoot;            // Its key.
+    int scope_ = kJsonRoot;        // Its key.
     int current_ = kNoKey;         // The key whose value comes next, in that object.
     int next_ = 0;                 // Where the search for a key begins.
     bool is_in_list_ = false;      // Inside the list at current_.
@@ -315,8 +315,8 @@ bool read_json_object(char* text, std::size_t size, const JsonKey* keys, JsonVal
     const std::string_view view(text, size);
     if (has_raw_control(view) || has_lone_low_surrogate(view)) return false;
 
-    constexpr unsigned kFlags = json::kParseInsituFlag | json::kParseIterativeFlag |
-                                json::kParseNumbersAsStringsFlag;
+    constexpr unsigned kFlags =
+        json::kParseInsituFlag | json::kParseIterativeFlag | json::kParseNumbersAsStringsFlag;
     using Pool = json::MemoryPoolAllocator<>;
     alignas(std::max_align_t) char memory[1024];
     Pool pool(memory, sizeof memory);

@@ -18,9 +18,9 @@ namespace petrel {
 struct CodecLimits {
     // 6 x maxPayload (every byte escaped as \u00XX) + 4096 for the rest (section 4.6).
     std::size_t frame_bytes_max = 6 * 65'536 + 4096;
-    std::size_t depth_max = 32;           // Of nesting, unknown keys included.
-    std::size_t id_bytes_max = 256;       // from, to, user, app, device, epoch...; conv holds two.
-    std::size_t token_bytes_max = 16'384; // loginToken, extra.
+    std::size_t depth_max = 32;            // Of nesting, unknown keys included.
+    std::size_t id_bytes_max = 256;        // from, to, user, app, device, epoch...; conv holds two.
+    std::size_t token_bytes_max = 16'384;  // loginToken, extra.
 };
 
 // Which spelling of the QoS key a packet had: before the login it hints at the profile (section 2).

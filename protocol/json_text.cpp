@@ -33,8 +33,8 @@ constexpr std::uint64_t every_byte(std::uint64_t byte) noexcept {
 bool may_need_escape(std::uint64_t word) noexcept {
     const std::uint64_t quote = word ^ every_byte('"');
     const std::uint64_t backslash = word ^ every_byte('\\');
-    const std::uint64_t found = (word - every_byte(0x20)) |
-                                (quote - every_byte(1)) | (backslash - every_byte(1));
+    const std::uint64_t found =
+        (word - every_byte(0x20)) | (quote - every_byte(1)) | (backslash - every_byte(1));
     return (found & ~word & every_byte(0x80)) != 0;
 }
 

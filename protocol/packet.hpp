@@ -43,13 +43,13 @@ struct OutboxHello {
 };
 
 struct LoginV1 {
-    std::string device;                      // 1-64 characters, stable per install.
-    std::string device_class = "other";      // mobile, desktop, web, other.
-    std::uint64_t generation = 0;            // 0: a person asks for this login now.
-    std::optional<InboxCursor> inbox;        // None: resume at the gateway's cursor.
+    std::string device;                  // 1-64 characters, stable per install.
+    std::string device_class = "other";  // mobile, desktop, web, other.
+    std::uint64_t generation = 0;        // 0: a person asks for this login now.
+    std::optional<InboxCursor> inbox;    // None: resume at the gateway's cursor.
     OutboxHello outbox;
-    std::uint32_t window = 64;               // Packets it takes unhandled; 0: nothing is pushed.
-    std::uint32_t window_bytes = 1 << 20;    // Bytes of frames.
+    std::uint32_t window = 64;             // Packets it takes unhandled; 0: nothing is pushed.
+    std::uint32_t window_bytes = 1 << 20;  // Bytes of frames.
 };
 
 struct Login {
@@ -126,7 +126,7 @@ struct Acceptance {
 struct Data {
     std::string from;  // "" when absent.
     std::string to;
-    Fingerprint fp;    // Empty when absent.
+    Fingerprint fp;  // Empty when absent.
     bool qos = false;
     int typeu = kTypeuNone;
     bool bridge = false;
@@ -135,22 +135,22 @@ struct Data {
     std::string text;  // dataContent, untouched; "" when null.
 
     // petrel.v1
-    Position seq = 0;                   // 0 when absent.
-    std::optional<Position> prev;       // Absent: seq - 1.
-    std::string conv;                   // S>C.
-    std::uint64_t cseq = 0;             // S>C.
-    std::optional<Position> h;          // A riding ack (section 4.3).
-    std::vector<Acceptance> acc;        // S>C, with h.
+    Position seq = 0;              // 0 when absent.
+    std::optional<Position> prev;  // Absent: seq - 1.
+    std::string conv;              // S>C.
+    std::uint64_t cseq = 0;        // S>C.
+    std::optional<Position> h;     // A riding ack (section 4.3).
+    std::vector<Acceptance> acc;   // S>C, with h.
 };
 
 // v1: cumulative positions. Plain: one fingerprint.
 struct Ack {
     std::optional<Position> h;
-    std::optional<Position> rx;    // With gap (section 4.4).
+    std::optional<Position> rx;  // With gap (section 4.4).
     bool gap = false;
-    std::vector<Acceptance> acc;   // S>C.
+    std::vector<Acceptance> acc;  // S>C.
 
-    Fingerprint fp;                // Plain.
+    Fingerprint fp;  // Plain.
     std::string from;
     std::string to;
     bool bridge = false;
@@ -174,9 +174,9 @@ struct ErrorPacket {
     int code = 0;
     std::string message;
     std::string to;
-    Fingerprint fp;                               // v1: the message it names.
-    std::optional<Position> seq;                  // v1
-    std::optional<std::int64_t> retry_after_ms;   // v1
+    Fingerprint fp;                              // v1: the message it names.
+    std::optional<Position> seq;                 // v1
+    std::optional<std::int64_t> retry_after_ms;  // v1
 };
 
 struct Kickout {

@@ -12,47 +12,127 @@ namespace {
 
 namespace envelope {
 enum Key : int {
-    kBridge, kType, kDataContent, kFrom, kTo, kFp, kQosImSdk, kQosMobile, kTypeu, kRetryCount,
-    kSendTs, kSm, kSeq, kPrev, kConv, kCseq, kH, kRx, kGap, kAcc, kCount
+    kBridge,
+    kType,
+    kDataContent,
+    kFrom,
+    kTo,
+    kFp,
+    kQosImSdk,
+    kQosMobile,
+    kTypeu,
+    kRetryCount,
+    kSendTs,
+    kSm,
+    kSeq,
+    kPrev,
+    kConv,
+    kCseq,
+    kH,
+    kRx,
+    kGap,
+    kAcc,
+    kCount
 };
 constexpr std::array<JsonKey, kCount> kKeys = {{
-    {"bridge"}, {"type"}, {"dataContent"}, {"from"}, {"to"}, {"fp"}, {"Qos"}, {"QoS"}, {"typeu"},
-    {"retryCount"}, {"sendTs"}, {"sm"}, {"seq"}, {"prev"}, {"conv"}, {"cseq"}, {"h"}, {"rx"},
-    {"gap"}, {"acc", kJsonRoot, JsonShape::kTriples},
+    {"bridge"}, {"type"}, {"dataContent"}, {"from"},  {"to"},
+    {"fp"},     {"Qos"},  {"QoS"},         {"typeu"}, {"retryCount"},
+    {"sendTs"}, {"sm"},   {"seq"},         {"prev"},  {"conv"},
+    {"cseq"},   {"h"},    {"rx"},          {"gap"},   {"acc", kJsonRoot, JsonShape::kTriples},
 }};
 }  // namespace envelope
 
 namespace login_keys {
 enum Key : int {
-    kUser, kToken, kApp, kExtra, kFirstLoginTime, kPetrel, kDevice, kClass, kGeneration, kInbox,
-    kInboxEpoch, kInboxSeq, kInboxFp, kOutbox, kOutboxStream, kOutboxFirst, kWindow, kWindowBytes,
+    kUser,
+    kToken,
+    kApp,
+    kExtra,
+    kFirstLoginTime,
+    kPetrel,
+    kDevice,
+    kClass,
+    kGeneration,
+    kInbox,
+    kInboxEpoch,
+    kInboxSeq,
+    kInboxFp,
+    kOutbox,
+    kOutboxStream,
+    kOutboxFirst,
+    kWindow,
+    kWindowBytes,
     kCount
 };
 constexpr std::array<JsonKey, kCount> kKeys = {{
-    {"loginUserId"}, {"loginToken"}, {"app"}, {"extra"}, {"firstLoginTime"},
+    {"loginUserId"},
+    {"loginToken"},
+    {"app"},
+    {"extra"},
+    {"firstLoginTime"},
     {"petrel", kJsonRoot, JsonShape::kObject},
-    {"device", kPetrel}, {"class", kPetrel}, {"generation", kPetrel},
+    {"device", kPetrel},
+    {"class", kPetrel},
+    {"generation", kPetrel},
     {"inbox", kPetrel, JsonShape::kObject},
-    {"epoch", kInbox}, {"seq", kInbox}, {"fp", kInbox},
-    {"outbox", kPetrel, JsonShape::kObject}, {"stream", kOutbox}, {"first", kOutbox},
-    {"window", kPetrel}, {"windowBytes", kPetrel},
+    {"epoch", kInbox},
+    {"seq", kInbox},
+    {"fp", kInbox},
+    {"outbox", kPetrel, JsonShape::kObject},
+    {"stream", kOutbox},
+    {"first", kOutbox},
+    {"window", kPetrel},
+    {"windowBytes", kPetrel},
 }};
 }  // namespace login_keys
 
 namespace reply_keys {
 enum Key : int {
-    kCode, kFirstLoginTime, kPetrel, kSession, kGeneration, kInbox, kInboxEpoch, kInboxSeq,
-    kInboxLast, kInboxRecovered, kOutbox, kOutboxAccepted, kHeartbeatMs, kDedupHorizonMs, kWindow,
-    kWindowBytes, kMaxPayload, kServerTs, kErrorMsg, kRetry, kRetryAfterMs, kCount
+    kCode,
+    kFirstLoginTime,
+    kPetrel,
+    kSession,
+    kGeneration,
+    kInbox,
+    kInboxEpoch,
+    kInboxSeq,
+    kInboxLast,
+    kInboxRecovered,
+    kOutbox,
+    kOutboxAccepted,
+    kHeartbeatMs,
+    kDedupHorizonMs,
+    kWindow,
+    kWindowBytes,
+    kMaxPayload,
+    kServerTs,
+    kErrorMsg,
+    kRetry,
+    kRetryAfterMs,
+    kCount
 };
 constexpr std::array<JsonKey, kCount> kKeys = {{
-    {"code"}, {"firstLoginTime"}, {"petrel", kJsonRoot, JsonShape::kObject},
-    {"session", kPetrel}, {"generation", kPetrel}, {"inbox", kPetrel, JsonShape::kObject},
-    {"epoch", kInbox}, {"seq", kInbox}, {"last", kInbox}, {"recovered", kInbox},
-    {"outbox", kPetrel, JsonShape::kObject}, {"accepted", kOutbox},
-    {"heartbeatMs", kPetrel}, {"dedupHorizonMs", kPetrel}, {"window", kPetrel},
-    {"windowBytes", kPetrel}, {"maxPayload", kPetrel}, {"serverTs", kPetrel},
-    {"errorMsg"}, {"retry"}, {"retryAfterMs"},
+    {"code"},
+    {"firstLoginTime"},
+    {"petrel", kJsonRoot, JsonShape::kObject},
+    {"session", kPetrel},
+    {"generation", kPetrel},
+    {"inbox", kPetrel, JsonShape::kObject},
+    {"epoch", kInbox},
+    {"seq", kInbox},
+    {"last", kInbox},
+    {"recovered", kInbox},
+    {"outbox", kPetrel, JsonShape::kObject},
+    {"accepted", kOutbox},
+    {"heartbeatMs", kPetrel},
+    {"dedupHorizonMs", kPetrel},
+    {"window", kPetrel},
+    {"windowBytes", kPetrel},
+    {"maxPayload", kPetrel},
+    {"serverTs", kPetrel},
+    {"errorMsg"},
+    {"retry"},
+    {"retryAfterMs"},
 }};
 }  // namespace reply_keys
 
@@ -139,8 +219,7 @@ void PacketReader::read_common(JsonFields& fields) {
     const bool qos_mobile = fields.truth(kQosMobile);
     common_.qos = qos_im_sdk || qos_mobile;
     if (fields.has(kQosImSdk) != fields.has(kQosMobile)) {
-        decoded_.spelling =
-            fields.has(kQosImSdk) ? Spelling::kImSdk : Spelling::kMobileImSdk;
+        decoded_.spelling = fields.has(kQosImSdk) ? Spelling::kImSdk : Spelling::kMobileImSdk;
     }
     common_.typeu = fields.small_number(kTypeu, kTypeuNone);
     common_.bridge = fields.truth(kBridge);

@@ -216,8 +216,7 @@ private:
     // The keys and their order are those of the published programs: the im-sdk client writes all
     // ten of its keys, MobileIMSDK (Gson) leaves null ones out.
     void write_plain(const Envelope& envelope, JsonObjectWriter& json) const {
-        const bool is_im_sdk_client =
-            profile_.id == ProfileId::kImSdk && side_ == Side::kClient;
+        const bool is_im_sdk_client = profile_.id == ProfileId::kImSdk && side_ == Side::kClient;
         const bool is_mobile = profile_.id == ProfileId::kMobileImSdk;
         json.boolean("bridge", envelope.bridge);
         json.number("type", envelope.type);
