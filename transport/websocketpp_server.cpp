@@ -1,0 +1,371 @@
+#include "transport/websocketpp_server.hpp"
+
+#include <sstream>
+
+#include "transport/websocketpp_link.hpp"
+
+#include <websocketpp/server.hpp>
+
+namespace petrel {
+namespace {
+
+using namespace wspp;
+namespace http_status = websocketpp::http::status_code;
+
+// Sockets beyond connections_max that may be on the way to their 503; more are closed at once.
+constexpr std::size_t kRefusalsMax = 1024;
+// After "too many open files" and the like: retrying at once would spin.
+constexpr std::chrono::milliseconds kAcceptPause{100};
+
+// Counts one while the returned pointer lives.
+std::shared_ptr<void> count_in(const std::shared_ptr<std::size_t>& counter) {
+    ++*counter;
+    return std::shared_ptr<void>(counter.get(), [counter](void*) { --*counter; });
+}
+
+// What the connections of one listen() share.
+struct Desk {
+    ListenOptions options;
+    Listener::Handler* handler = nullptr;  // nullptr once stopped.
+    std::shared_ptr<std::size_t> sockets = std::make_shared<std::size_t>(0);
+    std::shared_ptr<std::size_t> connections = std::make_shared<std::size_t>(0);  // Upgraded.
+};
+
+template <class Config>
+class ServerLink final : public Link<Config> {
+public:
+    using Base = Link<Config>;
+    using typename Base::Connection;
+    using typename Base::ConnectionPtr;
+    using typename Base::State;
+
+    ServerLink(asio::io_context& io, std::shared_ptr<Desk> desk)
+        : Base(io, false, nullptr), desk_(std::move(desk)) {}
+
+    void start(ConnectionPtr con) {
+        this->attach(con, desk_->options.frame_bytes_max);
+        peer_.address = con->get_remote_endpoint();
+        const std::weak_ptr<ServerLink> weak = shared();
+        con->set_validate_handler([weak](websocketpp::connection_hdl) {
+            const auto link = weak.lock();
+            return link && link->validate();
+        });
+        con->set_http_handler([weak](websocketpp::connection_hdl) {
+            if (const auto link = weak.lock()) link->answer_http();
+        });
+        this->start_timer(desk_->options.handshake_timeout);
+        con->start();
+    }
+
+protected:
+    void on_opened() override {
+        if (this->state() != State::kConnecting) return;
+        if (!desk_->handler) {
+            this->detach();
+            return;
+        }
+        this->set_open();
+        Listener::Handler& handler = *desk_->handler;
+        handler.on_accept(std::make_unique<WebsocketppTransport>(shared()), peer_);
+    }
+
+    void on_handshake_timeout() override {
+        this->cut();
+        this->finish(Base::lost("no handshake in time"));
+    }
+
+    CloseInfo describe_failure(Connection& con) override {
+        return Base::lost(con.get_ec().message());
+    }
+
+    void on_finished() override { lease_.reset(); }
+
+private:
+    std::shared_ptr<ServerLink> shared() {
+        return std::static_pointer_cast<ServerLink>(this->self());
+    }
+
+    void answer(http_status::value status, const std::string& body) {
+        const ConnectionPtr& con = this->con();
+        con->set_status(status);
+        con->replace_header("Content-Type", "text/plain; charset=utf-8");
+        con->replace_header("Connection", "close");
+        con->set_body(body);
+    }
+
+    // Answers false, with a status, to an upgrade that is not wanted.
+    bool validate() {
+        const ConnectionPtr& con = this->con();
+        if (!con) return false;
+        peer_.path = std::string(path_of(con->get_resource()));
+        if (con->get_request_header("Sec-WebSocket-Version") != "13") {
+            con->replace_header("Sec-WebSocket-Version", "13");
+            answer(http_status::upgrade_required, "WebSocket version 13 only.\n");
+            return false;
+        }
+        if (!is_known_path(desk_->options.paths, peer_.path)) {
+            answer(http_status::not_found, "Nothing here.\n");
+            return false;
+        }
+        if (!desk_->handler || *desk_->connections >= desk_->options.connections_max) {
+            answer(http_status::service_unavailable, "No room.\n");
+            return false;
+        }
+        lease_ = count_in(desk_->connections);
+        peer_.subprotocol = choose_subprotocol(con->get_requested_subprotocols());
+        std::error_code ignored;  // It is one of those requested.
+        con->select_subprotocol(peer_.subprotocol, ignored);
+        return true;
+    }
+
+    void answer_http() {
+        const ConnectionPtr& con = this->con();
+        if (!con) return;
+        if (!is_known_path(desk_->options.paths, path_of(con->get_resource()))) {
+            answer(http_status::not_found, "Nothing here.\n");
+        } else if (con->get_request().get_method() != "GET") {
+            con->replace_header("Allow", "GET");
+            answer(http_status::method_not_allowed, "GET only.\n");
+        } else {
+            answer(http_status::ok, desk_->options.http_page);
+        }
+    }
+
+    std::shared_ptr<Desk> desk_;
+    PeerInfo peer_;
+    std::shared_ptr<void> lease_;
+};
+
+// The accepting socket. Lives as long as its owner or the pending accept.
+class Acceptor {
+public:
+    virtual ~Acceptor() = default;
+    virtual void stop() = 0;
+};
+
+// Accepts by itself: the library's own loop never pauses when accept() fails for want of files.
+template <class Config>
+class AcceptorFor final : public Acceptor, public std::enable_shared_from_this<AcceptorFor<Config>> {
+public:
+    using Endpoint = websocketpp::server<Config>;
+    using ConnectionPtr = typename Endpoint::connection_ptr;
+
+    AcceptorFor(asio::io_context& io, asio::ip::tcp::acceptor socket, std::shared_ptr<Desk> desk)
+        : io_(io), socket_(std::move(socket)), pause_(io), desk_(std::move(desk)),
+          endpoint_(std::make_shared<Endpoint>()) {
+        std::error_code ignored;  // Fails for a second call only.
+        endpoint_->init_asio(&io, ignored);
+        endpoint_->set_user_agent("");
+    }
+
+    Endpoint& endpoint() { return *endpoint_; }
+
+    void accept() {
+        const ConnectionPtr con = endpoint_->get_connection();
+        if (!con) {
+            pause();
+            return;
+        }
+        con->endpoint = endpoint_;
+        socket_.async_accept(con->get_raw_socket(),
+                             [acceptor = this->shared_from_this(), con](std::error_code error) {
+                                 acceptor->on_accepted(con, error);
+                             });
+    }
+
+    void stop() override {
+        desk_->handler = nullptr;
+        pause_.cancel();
+        std::error_code ignored;
+        socket_.close(ignored);
+    }
+
+private:
+    void on_accepted(const ConnectionPtr& con, std::error_code error) {
+        if (!socket_.is_open()) return;
+        if (error) {
+            if (error == asio::error::connection_aborted) {
+                accept();
+            } else {
+                pause();
+            }
+            return;
+        }
+        const std::size_t room = desk_->options.connections_max;
+        if (*desk_->sockets < room || *desk_->sockets - room < kRefusalsMax) {
+            con->lease = count_in(desk_->sockets);
+            std::error_code ignored;
+            con->get_raw_socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+            std::make_shared<ServerLink<Config>>(io_, desk_)->start(con);
+        }
+        accept();
+    }
+
+    void pause() {
+        pause_.expires_after(kAcceptPause);
+        pause_.async_wait([acceptor = this->shared_from_this()](std::error_code error) {
+            if (!error && acceptor->socket_.is_open()) acceptor->accept();
+        });
+    }
+
+    asio::io_context& io_;
+    asio::ip::tcp::acceptor socket_;
+    asio::steady_timer pause_;
+    std::shared_ptr<Desk> desk_;
+    std::shared_ptr<Endpoint> endpoint_;
+};
+
+asio::ip::address resolve_address(asio::io_context& io, std::string text, std::error_code& error) {
+    if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
+        text = text.substr(1, text.size() - 2);
+    }
+    const auto address = asio::ip::make_address(text, error);
+    if (!error) return address;
+    asio::ip::tcp::resolver resolver(io);
+    const auto found = resolver.resolve(text, "", asio::ip::resolver_base::passive, error);
+    if (error) return {};
+    for (const auto& entry : found) {
+        if (entry.endpoint().address().is_v4()) return entry.endpoint().address();
+    }
+    return found.begin()->endpoint().address();
+}
+
+asio::ip::tcp::acceptor open_socket(asio::io_context& io, const ListenOptions& options,
+                                    std::error_code& error) {
+    asio::ip::tcp::acceptor socket(io);
+    const auto address = resolve_address(io, options.address, error);
+    const asio::ip::tcp::endpoint endpoint(address, options.port);
+    if (!error) socket.open(endpoint.protocol(), error);
+    if (!error) socket.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error && options.reuse_port) {
+        using ReusePort = asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>;
+        socket.set_option(ReusePort(true), error);
+    }
+    if (!error) socket.bind(endpoint, error);
+    if (!error) socket.listen(asio::socket_base::max_listen_connections, error);
+    return socket;
+}
+
+#if PETREL_HAS_TLS
+
+std::shared_ptr<asio::ssl::context> make_tls_context(const ListenOptions& options,
+                                                     std::string& failure, std::error_code& error) {
+    // Mozilla's intermediate recommendation, version 5.7; TLS 1.3 has its own list.
+    constexpr char kCiphers[] =
+        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+        "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+        "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
+        "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305";
+    SSL_CTX* handle = SSL_CTX_new(TLS_server_method());
+    if (!handle) {
+        error = std::make_error_code(std::errc::not_enough_memory);
+        failure = "TLS cannot be set up";
+        return nullptr;
+    }
+    auto context = std::make_shared<asio::ssl::context>(handle);
+    SSL_CTX_set_min_proto_version(handle, TLS1_2_VERSION);
+    SSL_CTX_set_options(handle, SSL_OP_NO_RENEGOTIATION);
+    SSL_CTX_set_cipher_list(handle, kCiphers);
+    context->use_certificate_chain_file(options.tls_cert_file, error);
+    if (error) {
+        failure = "the certificate " + options.tls_cert_file + ": " + error.message();
+        return nullptr;
+    }
+    context->use_private_key_file(options.tls_key_file, asio::ssl::context::pem, error);
+    if (error) {
+        failure = "the key " + options.tls_key_file + ": " + error.message();
+        return nullptr;
+    }
+    return context;
+}
+
+#endif  // PETREL_HAS_TLS
+
+}  // namespace
+
+struct WebsocketppListener::Impl {
+    explicit Impl(AsioEventLoop::Impl& event_loop) : loop(event_loop) {}
+
+    Result<std::uint16_t> listen(const ListenOptions& options, Handler& handler) {
+        if (acceptor) {
+            return fail(std::make_error_code(std::errc::already_connected), "already listening");
+        }
+        const bool is_tls = !options.tls_cert_file.empty() || !options.tls_key_file.empty();
+        std::error_code error;
+#if PETREL_HAS_TLS
+        std::shared_ptr<asio::ssl::context> context;
+        if (is_tls) {
+            std::string failure;
+            context = make_tls_context(options, failure, error);
+            if (!context) return fail(error, failure);
+        }
+#else
+        if (is_tls) {
+            return fail(std::make_error_code(std::errc::not_supported), "this build has no TLS");
+        }
+#endif
+        auto socket = open_socket(loop.io, options, error);
+        if (error) {
+            // Asio's own category for errno compares equal to no std::errc.
+            if (error.category() == asio::error::get_system_category()) {
+                error.assign(error.value(), std::system_category());
+            }
+            const bool is_ipv6 = options.address.find(':') != std::string::npos &&
+                                 options.address.front() != '[';
+            const std::string host = is_ipv6 ? "[" + options.address + "]" : options.address;
+            return fail(error,
+                        host + ":" + std::to_string(options.port) + ": " + error.message());
+        }
+        const std::uint16_t port = socket.local_endpoint(error).port();
+        if (error) return fail(error, options.address + ": " + error.message());
+
+        const auto desk = std::make_shared<Desk>();
+        desk->options = options;
+        desk->handler = &handler;
+#if PETREL_HAS_TLS
+        if (is_tls) {
+            const auto tls =
+                std::make_shared<AcceptorFor<TlsConfig>>(loop.io, std::move(socket), desk);
+            tls->endpoint().set_tls_init_handler(
+                [context](websocketpp::connection_hdl) { return context; });
+            tls->accept();
+            acceptor = tls;
+            return port;
+        }
+#endif
+        const auto plain =
+            std::make_shared<AcceptorFor<PlainConfig>>(loop.io, std::move(socket), desk);
+        plain->accept();
+        acceptor = plain;
+        return port;
+    }
+
+    std::error_code fail(std::error_code error, std::string text) {
+        last_error = std::move(text);
+        return error;
+    }
+
+    void stop() {
+        if (const auto stopped = std::exchange(acceptor, nullptr)) stopped->stop();
+    }
+
+    AsioEventLoop::Impl& loop;
+    std::shared_ptr<Acceptor> acceptor;  // While listening.
+    std::string last_error;
+};
+
+WebsocketppListener::WebsocketppListener(AsioEventLoop& loop)
+    : impl_(std::make_shared<Impl>(loop.impl())) {}
+
+WebsocketppListener::~WebsocketppListener() { impl_->stop(); }
+
+Result<std::uint16_t> WebsocketppListener::listen(const ListenOptions& options,
+                                                  Handler& handler) {
+    return impl_->listen(options, handler);
+}
+
+std::string WebsocketppListener::last_error() const { return impl_->last_error; }
+
+void WebsocketppListener::stop() { impl_->stop(); }
+
+}  // namespace petrel
