@@ -297,8 +297,10 @@ TEST_CASE("AutoRelogin: who is turned away backs off in plain too") {
     world.context.advance(500ms);
     CHECK(*world.longest_wait_after(upgrade_failed(503)) == 1s);
     world.context.advance(1s);
-    CHECK(*world.longest_wait_after(closed_with(4008)) == 2s);
+    CHECK(*world.longest_wait_after(closed_with(3000)) == 2s);
     world.context.advance(2s);
+    CHECK(*world.longest_wait_after(closed_with(4008)) == 4s);
+    world.context.advance(4s);
     CHECK(*world.longest_wait_after({}) == 0s);
 }
 

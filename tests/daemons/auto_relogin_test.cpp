@@ -237,6 +237,7 @@ TEST_CASE("AutoRelogin: the first ack or message of the session resets the backo
     world.connected();
     world.relogin.on_login_accepted();
     world.relogin.on_progress();
+    CHECK(world.context.timers().size() == 0);
     CHECK(*world.longest_wait_after({}) == 500ms);
 }
 

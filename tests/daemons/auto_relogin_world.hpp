@@ -74,10 +74,11 @@ struct ReloginWorld final : AutoReloginDaemon::Listener {
         changes.emplace_back(to);
     }
 
-    void note(std::string text) {
+    void note(const std::string& text) {
         CHECK(relogin.is_consistent());
-        events.push_back(std::move(text));
-        if (on_event) on_event(events.back());
+        events.push_back(text);
+        // Not of a reference into `events`: the callback may lead here again.
+        if (on_event) on_event(text);
     }
     Events take() { return std::exchange(events, {}); }
     State state() const { return relogin.state(); }
