@@ -1,0 +1,122 @@
+#include "tests/simulation/boxes.hpp"
+
+#include <algorithm>
+
+namespace petrel::sim {
+
+void Disk::write(std::function<void()> effect, std::function<void()> report) {
+    const TimePoint when = std::max(last_, schedule_.now() + schedule_.random(Duration{0},
+                                                std::chrono::milliseconds{4}));
+    last_ = when;
+    schedule_.at(when, [this, life = life_, effect = std::move(effect),
+                        report = std::move(report)]() mutable {
+        if (life != life_ || on_step_()) return;
+        effect();
+        schedule_.after({}, [this, life, report = std::move(report)] {
+            if (life != life_ || on_step_()) return;
+            report();
+        });
+    });
+}
+
+void Disk::crash() { ++life_; }
+
+namespace {
+
+class SimOutbox final : public Outbox {
+public:
+    SimOutbox(OutboxFile& file, Disk& disk) : file_(file), disk_(disk) {}
+
+    bool is_durable() const override { return true; }
+    Kept load() override {
+        return {{file_.messages.begin(), file_.messages.end()},
+                {file_.outcomes.begin(), file_.outcomes.end()}};
+    }
+    void append(std::vector<OutboxRecord> batch, Done done) override {
+        disk_.write(
+            [this, batch = std::move(batch)] {
+                file_.messages.insert(file_.messages.end(), batch.begin(), batch.end());
+            },
+            [done = std::move(done)] { done({}); });
+    }
+    void record_outcomes(std::vector<OutcomeRecord> batch, Done done) override {
+        disk_.write(
+            [this, batch = std::move(batch)] {
+                for (const OutcomeRecord& outcome : batch) {
+                    file_.messages.remove_if([&](const OutboxRecord& record) {
+                        return record.message.fp == outcome.fp;
+                    });
+                    file_.outcomes.push_back(outcome);
+                }
+            },
+            [done = std::move(done)] { done({}); });
+    }
+    void remove_outcomes(std::vector<Fingerprint> batch) override {
+        disk_.write(
+            [this, batch = std::move(batch)] {
+                for (const Fingerprint& fp : batch) {
+                    file_.outcomes.remove_if(
+                        [&](const OutcomeRecord& record) { return record.fp == fp; });
+                }
+            },
+            [] {});
+    }
+
+private:
+    OutboxFile& file_;
+    Disk& disk_;
+};
+
+class SimInbox final : public Inbox {
+public:
+    SimInbox(InboxFile& file, Disk& disk) : file_(file), disk_(disk), cursor_(file.cursor) {}
+
+    bool is_durable() const override { return true; }
+    std::string device() const override { return {}; }
+    std::optional<InboxCursor> cursor() const override { return cursor_; }
+    std::vector<Data> load_unhandled() override {
+        return {file_.unhandled.begin(), file_.unhandled.end()};
+    }
+    Position handled() const override { return file_.handled; }
+    void on_resume(const std::string& epoch, Position seq) override {
+        if (cursor_ && cursor_->epoch == epoch && cursor_->seq == seq) return;
+        cursor_ = InboxCursor{epoch, seq, {}};
+        disk_.write([this, cursor = *cursor_] { file_.cursor = cursor; }, [] {});
+    }
+    void append(std::vector<Data> batch, Done done) override {
+        if (batch.empty() || !cursor_) return done({});
+        cursor_->seq = batch.back().seq;
+        cursor_->fp = batch.back().fp;
+        disk_.write(
+            [this, cursor = *cursor_, batch = std::move(batch)] {
+                file_.unhandled.insert(file_.unhandled.end(), batch.begin(), batch.end());
+                file_.cursor = cursor;
+            },
+            [done = std::move(done)] { done({}); });
+    }
+    void record_handled(Position seq, Done done) override {
+        disk_.write(
+            [this, seq] {
+                file_.unhandled.remove_if([&](const Data& data) { return data.seq == seq; });
+                file_.handled = std::max(file_.handled, seq);
+            },
+            [done = std::move(done)] { done({}); });
+    }
+
+private:
+    InboxFile& file_;
+    Disk& disk_;
+    std::optional<InboxCursor> cursor_;   // Ahead of the file by what is being written.
+};
+
+}  // namespace
+
+std::unique_ptr<Outbox> make_sim_outbox(OutboxFile& file, Disk& disk) {
+    return std::make_unique<SimOutbox>(file, disk);
+}
+
+std::unique_ptr<Inbox> make_sim_inbox(InboxFile& file, Disk& disk) {
+    return std::make_unique<SimInbox>(file, disk);
+}
+
+}  // namespace petrel::sim

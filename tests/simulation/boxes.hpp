@@ -1,0 +1,49 @@
+#pragma once
+
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/store/inbox.hpp"
+#include "core/store/outbox.hpp"
+#include "tests/simulation/schedule.hpp"
+
+namespace petrel::sim {
+
+// A disk with a delay: what was asked for takes effect, in order, some milliseconds later, and only
+// then is reported. A crash loses what has not taken effect. Between the two it may strike too.
+class Disk {
+public:
+    // `on_step` is asked before an operation takes effect and before it is reported; true: the
+    // process crashes there.
+    Disk(Schedule& schedule, std::function<bool()> on_step)
+        : schedule_(schedule), on_step_(std::move(on_step)) {}
+
+    void write(std::function<void()> effect, std::function<void()> report);
+    void crash();   // Forgets what is under way.
+
+private:
+    Schedule& schedule_;
+    std::function<bool()> on_step_;
+    std::uint64_t life_ = 0;
+    TimePoint last_{};
+};
+
+// What a file would hold; outlives the process.
+struct OutboxFile {
+    std::list<OutboxRecord> messages;
+    std::list<OutcomeRecord> outcomes;
+};
+struct InboxFile {
+    std::optional<InboxCursor> cursor;
+    std::list<Data> unhandled;
+    Position handled = 0;
+};
+
+std::unique_ptr<Outbox> make_sim_outbox(OutboxFile& file, Disk& disk);
+std::unique_ptr<Inbox> make_sim_inbox(InboxFile& file, Disk& disk);
+
+}  // namespace petrel::sim

@@ -1,0 +1,154 @@
+#include "tests/simulation/checker.hpp"
+
+namespace petrel::sim {
+namespace {
+
+std::string name(const Checker::Device& device) { return device.user + "/" + device.device; }
+
+}  // namespace
+
+std::string Checker::key_of(const std::string& sender, const Fingerprint& fp) {
+    return sender + " " + fp.to_string();
+}
+
+void Checker::fail(const std::string& what) {
+    if (!violation_) violation_ = what;
+}
+
+void Checker::on_device(const Device& device) { devices_[device]; }
+
+void Checker::on_taken(const Device& sender, const std::string& to, const Fingerprint& fp) {
+    Message& message = messages_[key_of(sender.user, fp)];
+    if (message.was_taken) return;
+    message.was_taken = true;
+    message.sender = sender;
+    message.to = to;
+    message.order = ++next_order_[sender];
+}
+
+void Checker::on_committed(const AppendRequest& request, const AppendResult& result,
+                           const std::vector<Delivery>& deliveries) {
+    if (result.fate != AppendResult::Fate::kAccepted) return;
+    const std::string key = key_of(request.sender, request.fp);
+    schedule_.note(result.cseq);
+    Message& message = messages_[key];
+    if (message.is_committed) fail("accepted twice: " + key);
+    if (message.outcome == Outcome::kRejected) fail("accepted after it was rejected: " + key);
+    message.is_committed = true;
+    message.cseq = result.cseq;
+    for (const Delivery& delivery : deliveries) {
+        committed_to_[delivery.user].push_back(key);
+        if (!cseqs_[delivery.message->conv].insert(result.cseq).second) {
+            fail("a cseq was given twice in " + delivery.message->conv);
+        }
+    }
+}
+
+void Checker::on_outcome(const Device& sender, const OutcomeEvent& event) {
+    const std::string key = key_of(sender.user, event.record.fp);
+    const auto found = messages_.find(key);
+    if (found == messages_.end() || !found->second.was_taken) {
+        return fail("an outcome for a message that nobody sent: " + key);
+    }
+    Message& message = found->second;
+    const Outcome outcome = event.record.outcome;
+    if (event.is_correction) {
+        if (message.outcome != Outcome::kLost || message.is_corrected) {
+            fail("a correction of what was not lost: " + key);
+        }
+        message.is_corrected = true;
+    } else if (message.outcome) {
+        if (message.is_outcome_done) fail("a second outcome: " + key);
+        if (*message.outcome != outcome) fail("a repeated outcome that differs: " + key);
+    }
+    if ((outcome == Outcome::kAccepted) && !message.is_committed) {
+        fail("acked before it was durable: " + key);
+    }
+    if (outcome == Outcome::kAccepted && event.record.cseq && *event.record.cseq != message.cseq) {
+        fail("acked with a cseq that is another's: " + key);
+    }
+    if (outcome == Outcome::kRejected && message.is_committed) {
+        fail("rejected, yet accepted: " + key);
+    }
+    const bool was_never_sent = event.record.attempts == 0;
+    if (was_never_sent && message.is_committed && outcome != Outcome::kAccepted) {
+        fail("reported as never on the wire, yet accepted: " + key);
+    }
+    if (outcome == Outcome::kLost && !sender.is_plain) fail("lost, in petrel.v1: " + key);
+    message.outcome = outcome;
+}
+
+void Checker::on_outcome_done(const Device& sender, const Fingerprint& fp) {
+    const auto found = messages_.find(key_of(sender.user, fp));
+    if (found != messages_.end()) found->second.is_outcome_done = true;
+}
+
+void Checker::on_message(const Device& receiver, const MessageEvent& event) {
+    const std::string key = key_of(event.from, event.fp);
+    const auto found = messages_.find(key);
+    if (found == messages_.end() || !found->second.is_committed) {
+        return fail("handed up what was not accepted: " + key + " at " + name(receiver));
+    }
+    const Message& message = found->second;
+    if (message.was_taken && message.to != receiver.user) {
+        return fail("handed up to the wrong user: " + key + " at " + name(receiver));
+    }
+    ++handed_up_;
+    schedule_.note(event.cseq);
+    Arrivals& arrivals = devices_[receiver];
+    const unsigned times = ++arrivals.times[key];
+    if (event.is_redelivered) {
+        ++redelivered_;
+        return;
+    }
+    if (times > 1) return fail("handed up twice: " + key + " at " + name(receiver));
+    if (receiver.is_plain) return;
+    std::uint64_t& last_cseq = arrivals.last_cseq[event.conv];
+    if (event.cseq <= last_cseq) fail("out of order in " + event.conv + " at " + name(receiver));
+    last_cseq = event.cseq;
+    if (!message.was_taken || message.sender.is_plain) return;
+    std::uint64_t& last_order = arrivals.last_order[name(message.sender)];
+    if (message.order <= last_order) {
+        fail("not in the order of the send calls: " + key + " at " + name(receiver));
+    }
+    last_order = message.order;
+}
+
+void Checker::on_crash(const Device&) {}
+
+bool Checker::is_settled() const { return missing().empty(); }
+
+std::string Checker::missing() const {
+    for (const auto& [key, message] : messages_) {
+        if (message.was_taken && !message.outcome) return "no outcome for " + key;
+    }
+    for (const auto& [device, arrivals] : devices_) {
+        const auto committed = committed_to_.find(device.user);
+        if (committed == committed_to_.end()) continue;
+        for (const std::string& key : committed->second) {
+            if (arrivals.times.count(key) == 0) return key + " has not arrived at " + name(device);
+        }
+    }
+    return {};
+}
+
+void Checker::summarize(Report& report) const {
+    for (const auto& [key, message] : messages_) {
+        if (!message.was_taken) continue;
+        ++report.sent;
+        if (!message.outcome) continue;
+        switch (*message.outcome) {
+            case Outcome::kAccepted: ++report.accepted; break;
+            case Outcome::kRejected: ++report.rejected; break;
+            case Outcome::kExpired: ++report.expired; break;
+            case Outcome::kCancelled: ++report.cancelled; break;
+            case Outcome::kLost:
+            case Outcome::kUnknown: ++report.lost; break;
+        }
+    }
+    report.handed_up = handed_up_;
+    report.redelivered = redelivered_;
+    report.violation = violation_;
+}
+
+}  // namespace petrel::sim

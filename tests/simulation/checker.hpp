@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/client/engine.hpp"
+#include "core/store/message_store.hpp"
+#include "tests/simulation/options.hpp"
+#include "tests/simulation/schedule.hpp"
+
+namespace petrel::sim {
+
+// DESIGN.md section 1 as code: sees every send, commit, outcome and message handed up, and speaks
+// up at the first one that breaks a guarantee.
+class Checker {
+public:
+    explicit Checker(Schedule& schedule) : schedule_(schedule) {}
+
+    struct Device {
+        std::string user;
+        std::string device;
+        bool is_plain = false;
+        friend bool operator<(const Device& a, const Device& b) {
+            return a.user != b.user ? a.user < b.user : a.device < b.device;
+        }
+    };
+
+    void on_device(const Device& device);   // It will want all of its user's messages.
+    // send() returned the fingerprint: from now on the message must have one outcome.
+    void on_taken(const Device& sender, const std::string& to, const Fingerprint& fp);
+    void on_committed(const AppendRequest& request, const AppendResult& result,
+                      const std::vector<Delivery>& deliveries);
+    void on_outcome(const Device& sender, const OutcomeEvent& event);
+    void on_outcome_done(const Device& sender, const Fingerprint& fp);
+    void on_message(const Device& receiver, const MessageEvent& event);
+    void on_crash(const Device& device);     // Of the client's process.
+    void fail(const std::string& what);
+
+    bool is_settled() const;                 // All taken have an outcome, all committed arrived.
+    std::string missing() const;             // What is_settled() waits for.
+    const std::optional<std::string>& violation() const { return violation_; }
+    void summarize(Report& report) const;
+
+private:
+    struct Message {
+        Device sender;
+        std::string to;
+        std::uint64_t order = 0;             // Of the send calls of that device.
+        std::optional<Outcome> outcome;
+        bool is_outcome_done = false;
+        bool is_corrected = false;
+        bool is_committed = false;
+        std::uint64_t cseq = 0;
+        bool was_taken = false;
+    };
+    struct Arrivals {
+        std::map<std::string, unsigned> times;                    // By key of the message.
+        std::map<std::string, std::uint64_t> last_order;          // By sender device.
+        std::map<std::string, std::uint64_t> last_cseq;           // By conversation.
+    };
+    static std::string key_of(const std::string& sender, const Fingerprint& fp);
+
+    Schedule& schedule_;
+    std::map<std::string, Message> messages_;
+    std::map<Device, Arrivals> devices_;
+    std::map<std::string, std::vector<std::string>> committed_to_;  // Keys, by recipient.
+    std::map<std::string, std::set<std::uint64_t>> cseqs_;          // By conversation.
+    std::map<Device, std::uint64_t> next_order_;
+    std::uint64_t handed_up_ = 0;
+    std::uint64_t redelivered_ = 0;
+    std::optional<std::string> violation_;
+};
+
+}  // namespace petrel::sim

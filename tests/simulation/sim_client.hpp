@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/client/engine.hpp"
+#include "tests/simulation/boxes.hpp"
+#include "tests/simulation/checker.hpp"
+#include "tests/simulation/network.hpp"
+#include "tests/simulation/schedule.hpp"
+#include "tests/simulation/sim_gateway.hpp"
+
+namespace petrel::sim {
+
+// A device: a real Engine in a process that may crash or sleep, and the files that survive it.
+class SimClient final : private EngineHost, private Endpoint {
+public:
+    // Opens a connection to the gateway; nullptr when it is down.
+    using Dial = std::function<std::shared_ptr<Connection>(std::string_view subprotocol)>;
+
+    SimClient(Schedule& schedule, const Faults& faults, Checker& checker, Checker::Device device,
+              ProfileId profile, Dial dial);
+    ~SimClient();
+
+    void start();
+    void send(const std::string& to, std::optional<Duration> expires_after);
+    void cancel_something();
+    void crash();
+    void suspend(Duration duration);
+    Connection* connection() { return connection_.get(); }
+    const Checker::Device& device() const { return device_; }
+    bool is_online() const;
+    void set_calm() { is_calm_ = true; }    // No more crashes at disk steps.
+    std::uint64_t packets_out() const { return packets_out_; }
+
+private:
+    // EngineHost
+    void connect(std::uint64_t attempt, std::string_view subprotocol) override;
+    void send_text(std::uint64_t attempt, std::string_view text) override;
+    void disconnect(std::uint64_t attempt, std::uint16_t code, std::string_view reason) override;
+    std::size_t queued_bytes() const override;
+    std::size_t queued_packets() const override;
+    WallMillis wall_ms() const override { return schedule_.wall_ms(); }
+    void log(LogLevel, std::string_view) override {}
+    void on_turn_wanted() override;
+
+    // Endpoint
+    void on_packet(std::string_view text) override;
+    void on_drained() override;
+    void on_closed(std::uint16_t code, std::string_view reason) override;
+
+    // One input for the engine: at once, or when the process wakes up.
+    void input(std::function<void(Engine&)> what);
+    void after_input();
+    void take_events();
+    void end_turn();
+    void drop_connection(std::uint16_t code, std::string_view reason);
+    void give(const Event& event);
+
+    Schedule& schedule_;
+    const Faults& faults_;
+    Checker& checker_;
+    const Checker::Device device_;
+    const ProfileId profile_;
+    Dial dial_;
+    SeededSource fingerprints_;
+    OutboxFile outbox_file_;
+    InboxFile inbox_file_;
+    Disk disk_;
+    std::unique_ptr<Outbox> outbox_;
+    std::unique_ptr<Inbox> inbox_;
+    std::unique_ptr<Engine> engine_;       // While the process runs.
+    std::uint64_t life_ = 0;               // Of the process.
+    std::shared_ptr<Connection> connection_;
+    std::uint64_t attempt_ = 0;
+    bool is_calm_ = false;
+    bool is_turn_end_due_ = false;
+    bool is_pumping_ = false;
+    std::optional<TimePoint> wake_at_;
+    TimePoint asleep_until_{};
+    std::uint64_t texts_ = 0;
+    std::uint64_t packets_out_ = 0;
+    std::deque<Fingerprint> recent_;       // The last few sent, to cancel one.
+};
+
+}  // namespace petrel::sim

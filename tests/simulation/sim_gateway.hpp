@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/gateway/router.hpp"
+#include "core/gateway/session.hpp"
+#include "core/store/message_store.hpp"
+#include "tests/simulation/checker.hpp"
+#include "tests/simulation/network.hpp"
+#include "tests/simulation/schedule.hpp"
+
+namespace petrel::sim {
+
+// Fingerprints that a seed repeats.
+class SeededSource final : public FingerprintSource {
+public:
+    explicit SeededSource(std::uint64_t seed) : random_(seed) {}
+    Fingerprint next() override {
+        std::array<std::uint8_t, 16> bytes{};
+        for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random_());
+        return Fingerprint::from_uuid(bytes);
+    }
+
+private:
+    std::mt19937_64 random_;
+};
+
+// Real Router and Sessions over a store whose commits take time, may fail, and are lost by a crash
+// when they had not returned. The store itself outlives crashes.
+class SimGateway final : private RouterHost {
+public:
+    SimGateway(Schedule& schedule, const Faults& faults, Checker& checker);
+    ~SimGateway();
+
+    // nullptr endpoint when it is down: the connection is refused.
+    bool accept(std::shared_ptr<Connection> connection, std::string_view subprotocol);
+    void crash();      // Sockets die silently or not, memory is gone.
+    void restart();
+    void drain();
+    bool is_up() const { return router_ != nullptr; }
+    bool is_consistent() const;
+
+private:
+    class SimSession;
+    using Request = std::variant<AppendRequest, OpenRequest, ReadRequest, CursorUpdate>;
+
+    bool store_append(AppendRequest request) override;
+    bool store_open(OpenRequest request) override;
+    bool store_read(ReadRequest request) override;
+    void store_advance(CursorUpdate update) override;
+    void post(unsigned, ShardMessage) override {}
+    WallMillis wall_ms() const override { return schedule_.wall_ms(); }
+    TraceSink* trace() override { return nullptr; }
+
+    void enqueue(Request request);
+    void commit();
+    void begin_input();
+    void end_turn();
+    void wake_at_next_deadline();
+
+    Schedule& schedule_;
+    const Faults& faults_;
+    Checker& checker_;
+    SessionOptions session_options_;
+    SessionCounters counters_;
+    OpenAuthenticator authenticator_;
+    SeededSource fingerprints_;
+    SeededSource epochs_;
+    std::unique_ptr<MessageStore> store_;
+    std::uint64_t life_ = 0;                       // Of the process.
+    std::uint64_t next_connection_ = 1;
+    std::unique_ptr<TimerQueue> timers_;           // While up, as is the router.
+    std::unique_ptr<Router> router_;
+    std::map<std::uint64_t, std::unique_ptr<SimSession>> sessions_;
+    std::vector<std::uint64_t> to_flush_;
+    std::vector<std::uint64_t> to_bury_;
+    std::vector<Request> queue_;
+    bool is_commit_due_ = false;
+    bool is_turn_end_due_ = false;
+    std::optional<TimePoint> wake_at_;
+};
+
+}  // namespace petrel::sim

@@ -1,0 +1,72 @@
+#include "tools/petrel/client_options.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include "protocol/fingerprint.hpp"
+#include "protocol/profile.hpp"
+#include "tools/petrel/duration.hpp"
+#include "tools/petrel/log.hpp"
+
+namespace petrel::tools {
+
+void add_client_options(CLI::App& app, ClientCommand& command,
+                        std::optional<std::string> default_user) {
+    add_common(app, command.common);
+    add_websocket_url(app, "--url", command.url, "The gateway, ws://HOST:PORT/ws or wss://...")
+        ->required();
+    CLI::Option* const user = app.add_option("--user", command.user, "Log in as this user");
+    if (default_user) {
+        command.user = *default_user;
+        user->capture_default_str();
+    } else {
+        user->required();
+    }
+    app.add_option("--token", command.token, "What proves it (see petrel gateway --auth)");
+    app.add_option("--app", command.app, "The app: users of different apps never meet")
+        ->default_str("default");
+    app.add_option("--device", command.device, "Device id, 1-64 characters")
+        ->check([](const std::string& text) {
+            const bool is_good = !text.empty() && text.size() <= 64 && text != "-";
+            return is_good ? std::string() : "a device id has 1 to 64 characters and is not \"-\"";
+        });
+    app.add_option("--profile", command.profile, "petrel.v1, im-sdk or mobileimsdk")
+        ->check([](const std::string& name) {
+            return profile_by_name(name) ? std::string()
+                                         : "'" + name + "' is none of petrel.v1, im-sdk, mobileimsdk";
+        })
+        ->capture_default_str();
+    app.add_flag("--require-v1", command.require_v1,
+                 "Fail when the server does not speak petrel.v1, instead of falling back to im-sdk");
+    app.add_option("--ca", command.ca_file, "PEM file of the CAs to trust for wss://")
+        ->check(CLI::ExistingFile)
+        ->default_str("the system's");
+    app.add_flag("--insecure", command.is_insecure,
+                 "Verify no certificate: anybody in between can read and change everything");
+    add_duration(app, "--timeout", command.timeout, "How long to wait without any progress",
+                 {std::chrono::milliseconds{1}, std::chrono::hours{24}});
+}
+
+ClientOptions make_client_options(const ClientCommand& command, std::string device) {
+    ClientOptions options;
+    options.engine.profile = profile_by_name(command.profile).value_or(ProfileId::kPetrelV1);
+    options.engine.require_v1 = command.require_v1;
+    options.engine.user = command.user;
+    options.engine.token = command.token;
+    options.engine.app = command.app;
+    options.engine.device = command.device.empty() ? std::move(device) : command.device;
+    options.engine.device_class = "desktop";
+    options.connect.url = command.url;
+    options.connect.tls.ca_file = command.ca_file;
+    options.connect.tls.is_insecure = command.is_insecure;
+    if (command.is_insecure) log(LogLevel::kWarning, "--insecure: no certificate is verified");
+    options.on_log = [](LogLevel level, std::string_view text) { log(level, text); };
+    return options;
+}
+
+std::string fresh_device() { return UuidSource().next().to_string(); }
+
+std::string app_of(const ClientCommand& command) {
+    return command.app.empty() ? "default" : command.app;
+}
+
+}  // namespace petrel::tools

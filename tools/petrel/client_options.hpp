@@ -1,0 +1,43 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "core/client/client.hpp"
+#include "tools/petrel/options.hpp"
+
+// What send, listen, chat and echo have in common: whom to log in as, where, and how.
+
+namespace petrel::tools {
+
+struct ClientCommand {
+    CommonOptions common;
+    std::string url;
+    std::string user;
+    std::string token;
+    std::string app;
+    std::string device;
+    std::string profile = "petrel.v1";
+    bool require_v1 = false;
+    std::string ca_file;
+    bool is_insecure = false;
+    std::chrono::nanoseconds timeout = std::chrono::seconds{30};
+};
+
+// --url, --user, --token, --app, --device, --profile, --require-v1, --ca, --insecure, --timeout and
+// the common ones. `user` is not required when `default_user` is given.
+void add_client_options(CLI::App& app, ClientCommand& command,
+                        std::optional<std::string> default_user = std::nullopt);
+
+// Engine and connection options for the command; --insecure is warned about. `device` is used when
+// the command line names none.
+ClientOptions make_client_options(const ClientCommand& command, std::string device);
+
+// A device id that no earlier run has had.
+std::string fresh_device();
+
+// "default" when none was given: as the gateway names it.
+std::string app_of(const ClientCommand& command);
+
+}  // namespace petrel::tools

@@ -1,0 +1,186 @@
+#include <CLI/CLI.hpp>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "core/gateway/authenticator.hpp"
+#include "core/gateway/gateway.hpp"
+#include "core/gateway/trace_file.hpp"
+#include "core/store/memory_message_store.hpp"
+#include "core/store/sqlite_message_store.hpp"
+#include "tools/petrel/commands.hpp"
+#include "tools/petrel/duration.hpp"
+#include "tools/petrel/json_line.hpp"
+#include "tools/petrel/log.hpp"
+#include "tools/petrel/options.hpp"
+#include "tools/petrel/signals.hpp"
+#include "transport/asio_event_loop.hpp"
+
+namespace petrel::tools {
+namespace {
+
+constexpr const char* kMemory = ":memory:";
+constexpr const char* kFooter =
+    "Users connect to ws://HOST:PORT/ws (also /websocket and /). It speaks petrel.v1, im-sdk and\n"
+    "mobileimsdk on the same port. Ctrl-C or SIGTERM drains: clients are told to come back, what\n"
+    "is queued is written, then it exits with 0.\n"
+    "\n"
+    "--auth open trusts whatever user id a client states. It is for trials on this machine.\n"
+    "\n"
+    "--new-epoch: after the store file was restored from a copy. Every client is then told that\n"
+    "it may have missed messages (a break), instead of losing them without a word.\n"
+    "\n"
+    "Examples:\n"
+    "  petrel gateway\n"
+    "  petrel gateway --listen 127.0.0.1:0 --store :memory: --json\n"
+    "  petrel gateway --store /var/lib/petrel/petrel.db --trace trace.jsonl\n"
+    "  petrel gateway --tls-cert chain.pem --tls-key key.pem --listen 0.0.0.0:9600";
+
+struct GatewayCommand {
+    CommonOptions common;
+    ListenAddress listen{"127.0.0.1", 9600};
+    std::string store = "petrel.db";
+    std::string auth = "open";
+    std::string tls_cert;
+    std::string tls_key;
+    unsigned shards = std::max(1U, std::thread::hardware_concurrency() / 2);
+    std::string sessions = "multi";
+    std::string trace;
+    bool new_epoch = false;
+    std::chrono::nanoseconds heartbeat = std::chrono::seconds{25};
+};
+
+bool is_loopback(const std::string& host) {
+    return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0;
+}
+
+// A connection is a file descriptor; the soft limit is often 1024.
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        log(LogLevel::kWarning, "cannot raise the limit of open files");
+    }
+}
+
+std::unique_ptr<MessageStore> open_store(const GatewayCommand& command, FingerprintSource& epochs) {
+    const StoreOptions options;
+    if (command.store == kMemory) return make_memory_message_store(options, epochs);
+    std::string why;
+    auto store = open_sqlite_message_store(command.store, options, epochs, why);
+    if (!store) {
+        log(LogLevel::kError, why);
+        return nullptr;
+    }
+    return std::move(*store);
+}
+
+ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
+    if (command.tls_cert.empty() != command.tls_key.empty()) {
+        return usage_error(app, "--tls-cert and --tls-key go together");
+    }
+    if (!is_loopback(command.listen.host)) {
+        log(LogLevel::kWarning, "--auth open on " + command.listen.host +
+                                    ": EVERYBODY who reaches it can log in as ANYBODY");
+    } else {
+        log(LogLevel::kWarning, "--auth open: every user id is believed; for trials only");
+    }
+    raise_descriptor_limit();
+    UuidSource epochs;
+    std::unique_ptr<MessageStore> store = open_store(command, epochs);
+    if (!store) return ExitStatus::kFailed;
+    if (command.new_epoch) {
+        if (const std::error_code error = store->renew_epochs()) {
+            log(LogLevel::kError, "cannot renew the epochs: " + store->last_error());
+            return ExitStatus::kFailed;
+        }
+    }
+    std::unique_ptr<TraceFile> trace;
+    if (!command.trace.empty()) {
+        auto opened = TraceFile::open(command.trace);
+        if (!opened) {
+            log(LogLevel::kError,
+                "cannot write " + command.trace + ": " + opened.error().message());
+            return ExitStatus::kFailed;
+        }
+        trace = std::move(*opened);
+    }
+
+    GatewayOptions options;
+    options.listen.address = command.listen.host;
+    options.listen.port = command.listen.port;
+    options.listen.tls_cert_file = command.tls_cert;
+    options.listen.tls_key_file = command.tls_key;
+    options.listen.http_page =
+        "This is a Petrel gateway. Connect with a WebSocket client that speaks petrel.v1.\n";
+    options.shards = command.shards;
+    options.policy = command.sessions == "single"          ? SessionPolicy::kSingle
+                     : command.sessions == "one-per-class" ? SessionPolicy::kOnePerClass
+                                                           : SessionPolicy::kMulti;
+    options.session.heartbeat = command.heartbeat;
+    options.trace = trace.get();
+    options.on_log = [](LogLevel level, std::string_view text) { log(level, text); };
+    Gateway gateway(options, std::move(store), std::make_unique<OpenAuthenticator>());
+
+    // The signals first: whoever reads the line below may send one.
+    AsioEventLoop loop;
+    StopSignals signals(loop, [&loop] { loop.stop(); });
+    std::string why;
+    const auto port = gateway.start(why);
+    if (!port) {
+        log(LogLevel::kError, "cannot listen: " + why);
+        return ExitStatus::kFailed;
+    }
+    std::string url = to_url({command.listen.host, *port});
+    if (!command.tls_cert.empty()) url.replace(0, 2, "wss");
+    if (command.common.is_json) {
+        JsonLine("listening").text("url", url).number("port", *port).print();
+    } else {
+        print_text("Listening at " + url + ", store " + command.store + ". Ctrl-C ends it.");
+    }
+    loop.run();
+    log(LogLevel::kInfo, "draining");
+    gateway.stop();
+    if (!command.common.is_json) print_text("Drained.");
+    return ExitStatus::kDone;
+}
+
+}  // namespace
+
+void add_gateway(CLI::App& root, ExitStatus& exit) {
+    auto command = std::make_shared<GatewayCommand>();
+    CLI::App* const app =
+        root.add_subcommand("gateway", "Accept messages durably and deliver them exactly once");
+    app->footer(kFooter);
+    add_common(*app, command->common);
+    add_listen_address(*app, "--listen", command->listen, "Where to listen; port 0 picks one");
+    app->add_option("--store", command->store, "SQLite file, or :memory:")->capture_default_str();
+    app->add_option("--auth", command->auth, "Who may log in: open (everybody, as anybody)")
+        ->check(CLI::IsMember({"open"}))
+        ->capture_default_str();
+    app->add_option("--tls-cert", command->tls_cert, "PEM certificate chain: wss:// instead of ws://");
+    app->add_option("--tls-key", command->tls_key, "PEM private key");
+    app->add_option("--shards", command->shards, "Threads with sockets")
+        ->check(CLI::Range(1U, 64U))
+        ->capture_default_str();
+    app->add_option("--sessions", command->sessions,
+                    "Sessions of one user that live side by side: multi (one a device), "
+                    "one-per-class, single")
+        ->check(CLI::IsMember({"multi", "one-per-class", "single"}))
+        ->capture_default_str();
+    app->add_option("--trace", command->trace, "Append every message's life to FILE, for petrel track")
+        ->type_name("FILE");
+    app->add_flag("--new-epoch", command->new_epoch, "The store was restored from a copy: say so to all");
+    add_duration(*app, "--heartbeat", command->heartbeat, "How often clients of petrel.v1 say that they live",
+                 {std::chrono::milliseconds{100}, std::chrono::hours{1}});
+    app->set_config("--config", "", "Read options from an INI or TOML file");
+    app->callback([app, command, &exit] { exit = gateway(*app, *command); });
+}
+
+}  // namespace petrel::tools

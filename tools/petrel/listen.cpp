@@ -1,0 +1,194 @@
+#include <CLI/CLI.hpp>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "core/client/client.hpp"
+#include "tools/petrel/client_options.hpp"
+#include "tools/petrel/commands.hpp"
+#include "tools/petrel/duration.hpp"
+#include "tools/petrel/json_line.hpp"
+#include "tools/petrel/log.hpp"
+#include "tools/petrel/login_watch.hpp"
+#include "tools/petrel/signals.hpp"
+
+namespace petrel::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kFooter =
+    "Prints what comes for the user, also what was sent before it started. A message counts as\n"
+    "handled once it is printed. A line \"break\" means that messages may be missing: the gateway\n"
+    "no longer has what this device has not yet got.\n"
+    "\n"
+    "Exit status: 0 done (--count, --for, Ctrl-C); 3 never online within --timeout; 4 refused.\n"
+    "\n"
+    "Examples:\n"
+    "  petrel listen --url ws://127.0.0.1:9600/ws --user bob\n"
+    "  petrel listen --url ws://127.0.0.1:9600/ws --user bob --json --count 1000";
+
+struct ListenCommand {
+    ClientCommand client;
+    std::optional<std::uint64_t> count;
+    std::optional<std::chrono::nanoseconds> duration;
+};
+
+class Listening {
+public:
+    explicit Listening(const ListenCommand& command) : command_(command) {}
+
+    ExitStatus run() {
+        StopSignals signals([this] {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            is_stopped_ = true;
+            changed_.notify_all();
+        });
+        Runtime runtime;
+        ClientOptions options = make_client_options(command_.client, "listen");
+        device_ = options.engine.device;
+        // Confirmed when printed: what comes behind --count stays for the next time.
+        options.engine.manual_confirm = true;
+        options.on_event = [this](const Event& event) { on_event(event); };
+        Client client(runtime, std::move(options));
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            client_ = &client;
+        }
+        client.login();
+        wait();
+        client.logout(true);   // What was confirmed is acked before it goes.
+        return finish();
+    }
+
+private:
+    void wait() {
+        const auto started = Clock::now();
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            if (is_stopped_ || is_complete() || watch_.end()) return;
+            const auto now = Clock::now();
+            if (command_.duration && now - started >= *command_.duration) return;
+            if (!watch_.was_ever_online() && now - started > command_.client.timeout) return;
+            auto patience = std::chrono::nanoseconds(std::chrono::milliseconds{100});
+            if (command_.duration) {
+                patience = std::min<std::chrono::nanoseconds>(
+                    patience, *command_.duration - (now - started));
+            }
+            changed_.wait_for(lock, patience);
+        }
+    }
+
+    bool is_complete() const { return command_.count && printed_ >= *command_.count; }
+
+    ExitStatus finish() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (is_stopped_ || is_complete()) return ExitStatus::kDone;
+        if (watch_.end()) {
+            log(LogLevel::kError, watch_.reason());
+            return *watch_.end();
+        }
+        if (!watch_.was_ever_online()) {
+            log(LogLevel::kError, "never online at " + command_.client.url + ": " +
+                                      (watch_.reason().empty() ? "no answer" : watch_.reason()));
+            return ExitStatus::kNeverOnline;
+        }
+        return ExitStatus::kDone;
+    }
+
+    void on_event(const Event& event) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        const bool was_online = watch_.is_online();
+        watch_.on_event(event);
+        if (watch_.is_online() != was_online) report_online();
+        if (const auto* message = std::get_if<MessageEvent>(&event)) {
+            on_message(*message);
+        } else if (const auto* gap = std::get_if<BreakEvent>(&event)) {
+            if (gap->side == BreakEvent::Side::kInbox) report_break(*gap);
+        }
+        changed_.notify_all();
+    }
+
+    void on_message(const MessageEvent& message) {
+        if (is_complete() || is_stopped_ || client_ == nullptr) return;
+        ++printed_;
+        report(message);
+        (void)client_->confirm(message.id);
+    }
+
+    void report_online() const {
+        const bool is_online = watch_.is_online();
+        if (command_.client.common.is_json) {
+            JsonLine line(is_online ? "online" : "offline");
+            if (!is_online) line.text("reason", watch_.reason());
+            line.text("app", app_of(command_.client)).text("user", command_.client.user)
+                .text("device", device_).print();
+        } else {
+            log(LogLevel::kInfo, is_online ? "online" : "offline: " + watch_.reason());
+        }
+    }
+
+    void report_break(const BreakEvent& gap) const {
+        if (command_.client.common.is_json) {
+            JsonLine("break").text("epoch", gap.epoch).number("seq", gap.resumed_after)
+                .text("app", app_of(command_.client)).text("user", command_.client.user)
+                .text("device", device_).print();
+        } else {
+            print_text("-- messages may be missing here: the gateway no longer has them --");
+        }
+    }
+
+    void report(const MessageEvent& message) const {
+        if (!command_.client.common.is_json) {
+            print_text(message.from + ": " + message.text);
+            return;
+        }
+        JsonLine line("message");
+        if (message.fp.empty()) {
+            line.null("fp");
+        } else {
+            line.text("fp", message.fp.to_string());
+        }
+        line.text("from", message.from).text("to", message.to).number("typeu", message.typeu);
+        if (message.seq != 0) {
+            line.text("conv", message.conv).number("cseq", message.cseq)
+                .text("epoch", message.epoch).number("seq", message.seq);
+        } else {
+            line.null("conv").null("cseq").null("epoch").null("seq");
+        }
+        line.number("sendTs", message.send_ts).text("text", message.text);
+        if (message.is_redelivered) line.boolean("redelivered", true);
+        line.boolean("qos", message.qos).text("app", app_of(command_.client))
+            .text("user", command_.client.user).text("device", device_).print();
+    }
+
+    const ListenCommand& command_;
+    std::string device_;
+    mutable std::mutex mutex_;       // Guards everything below.
+    std::condition_variable changed_;
+    Client* client_ = nullptr;
+    LoginWatch watch_;
+    std::uint64_t printed_ = 0;
+    bool is_stopped_ = false;
+};
+
+}  // namespace
+
+void add_listen(CLI::App& root, ExitStatus& exit) {
+    auto command = std::make_shared<ListenCommand>();
+    CLI::App* const app = root.add_subcommand("listen", "Print the messages that come for a user");
+    app->footer(kFooter);
+    add_client_options(*app, command->client);
+    app->add_option("--count", command->count, "End after so many messages")
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 53));
+    add_duration(*app, "--for", command->duration, "End after so long");
+    app->callback([command, &exit] { exit = Listening(*command).run(); });
+}
+
+}  // namespace petrel::tools
