@@ -52,7 +52,8 @@ public:
         Duration check_period = std::chrono::seconds{5};
         Duration retry_not_younger = std::chrono::seconds{3};
         std::optional<unsigned> retries = 2;
-        std::size_t late_ack_memory = 1024;  // Fingerprints of lost messages whose ack may yet come.
+        // Fingerprints of lost messages whose ack may yet come.
+        std::size_t late_ack_memory = 1024;
     };
 
     // What a frame has besides its text: keys, fingerprint, user ids. Only for the window.
@@ -149,7 +150,7 @@ public:
     void for_each_kept(Visit visit) const {
         for (const Entry& entry : entries_) visit(entry.message, entry.attempts);
     }
-    Position highest_acked() const noexcept { return acked_; }      // `first` of a login is this + 1.
+    Position highest_acked() const noexcept { return acked_; }  // `first` of a login is this + 1.
     Position highest_given() const noexcept { return given_; }
     Position sent_mark() const;              // Highest sent that is still kept or acked (4.5).
     struct Outstanding {

@@ -169,11 +169,12 @@ TEST_CASE("QosReceive: a gap is answered at once when rx has moved since the las
         world.daemon.on_data(6, std::nullopt);
         CHECK(world.said() == "3 gap 4");
     }
-    SUBCASE("forward and back") {
-        world.take_to(4);
-        world.daemon.rewind(3);
+    SUBCASE("forward and back, each time") {
+        world.take_to(5);
+        world.daemon.on_data(7, std::nullopt);
+        world.daemon.rewind(4);
         world.daemon.on_data(6, std::nullopt);
-        CHECK(world.said() == "3 gap 3");
+        CHECK(world.said() == "3 gap 5, 3 gap 4");
     }
     SUBCASE("in a new session") {
         world.daemon.on_online(3, 64);
@@ -426,6 +427,17 @@ TEST_CASE("QosReceive plain: the memory is swept of what nobody spoke of for so 
     world.context.advance(1h);
     CHECK(world.daemon.dedup_size() == 0);
     CHECK_FALSE(world.context.timers().next_deadline());
+}
+
+TEST_CASE("QosReceive plain: a duplicate renews its own place in the memory only") {
+    ReceiveWorld world;
+    world.daemon.on_data("alice", fp("a"));
+    world.daemon.on_data("alice", fp("b"));
+    world.context.advance(6min);
+    world.daemon.on_data("alice", fp("a"));
+    world.context.advance(4min);
+    CHECK(world.daemon.on_data("alice", fp("a")) == Verdict::kDuplicate);
+    CHECK(world.daemon.on_data("alice", fp("b")) == Verdict::kTake);
 }
 
 TEST_CASE("QosReceive plain: a memory of 0 lasts until the sweep, a sweep of 0 is 1 ms") {
