@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/petrel/log_event.hpp"
+
+namespace petrel::tools {
+
+// The life of the messages with one fingerprint, from queueing to handling, as the logs tell it.
+// (Two senders may use the same one: then it holds the lives of both.) Thread-compatible.
+class Life {
+public:
+    static constexpr std::size_t kEntriesMax = 10'000;  // Later ones are left out.
+
+    struct Entry {
+        int stage = 0;  // Entries are told in this order, and within one as they were read.
+        std::string file;
+        std::uint64_t line = 0;
+        std::string event;
+        std::string detail;
+    };
+
+    explicit Life(std::string_view fp) : fp_(fp) {}
+
+    void see(const LogEvent& event, std::string_view file, std::uint64_t line);
+    // In the order of the stages: queued, gateway, outcome, pushed, handed up, handled.
+    std::vector<Entry> entries() const;
+
+private:
+    struct Push {
+        std::string device;  // "app/user/device"
+        std::uint64_t seq = 0;
+        bool is_handled = false;
+    };
+
+    std::string fp_;
+    std::vector<Entry> entries_;
+    std::vector<Push> pushes_;
+};
+
+}  // namespace petrel::tools
