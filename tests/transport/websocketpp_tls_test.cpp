@@ -1,0 +1,284 @@
+#include <doctest/doctest.h>
+
+#if PETREL_HAS_TLS
+
+#include <openssl/ssl.h>
+
+#include <memory>
+#include <string>
+
+#include "tests/transport/certificates.hpp"
+#include "tests/transport/raw_socket.hpp"
+#include "tests/transport/world.hpp"
+
+// Who is trusted on wss://, and what a refusal says.
+
+using namespace petrel;
+using namespace petrel::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// A server with a certificate of `authority`, and a client that trusts `authority`.
+struct TlsWorld : World<OnWebsocketpp> {
+    TlsWorld() {
+        CertificateOptions options;
+        options.common_name = "authority";
+        options.is_authority = true;
+        authority = std::make_unique<Certificate>(options);
+        authority->write(ca_file, "");
+        certificate.alternative_names = "DNS:localhost,IP:127.0.0.1";
+    }
+
+    void serve() { serve(Certificate(certificate, authority.get())); }
+    void serve(const Certificate& shown) {
+        shown.write(cert_file, key_file);
+        listen_options.tls_cert_file = cert_file;
+        listen_options.tls_key_file = key_file;
+        listen();
+    }
+
+    std::unique_ptr<Side> dial(const std::string& host = "127.0.0.1") {
+        ConnectOptions options;
+        options.url = "wss://" + host + ":" + std::to_string(port) + "/ws";
+        options.tls = tls;
+        auto side = std::make_unique<Side>();
+        side->transport = connector->connect(options, side->handler);
+        REQUIRE(run_until([&] { return side->handler.is_open || side->handler.closed; }));
+        return side;
+    }
+
+    // Why the attempt failed; "" when it did not.
+    std::string refusal(const std::string& host = "127.0.0.1") {
+        const auto side = dial(host);
+        if (!side->handler.closed) return {};
+        CHECK(!side->handler.closed->was_open);
+        CHECK(side->handler.closed->code == 1006);
+        CHECK(accepted.sides.empty());
+        return side->handler.closed->reason;
+    }
+
+    TemporaryFolder folder;
+    std::string ca_file = folder.file("ca.pem");
+    std::string cert_file = folder.file("cert.pem");
+    std::string key_file = folder.file("key.pem");
+    std::unique_ptr<Certificate> authority;
+    CertificateOptions certificate;
+    TlsClientOptions tls{ca_file, false};
+};
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("Tls: a certificate of a known authority for the right host is taken") {
+    TlsWorld world;
+    world.serve();
+
+    CHECK(world.refusal("127.0.0.1") == "");
+    CHECK(world.dial("localhost")->handler.is_open);
+}
+
+TEST_CASE("Tls: a certificate for another host is refused") {
+    TlsWorld world;
+    world.certificate.alternative_names = "DNS:other.example,IP:192.0.2.1";
+    world.serve();
+
+    CHECK(contains(world.refusal("127.0.0.1"), "hostname mismatch"));
+    CHECK(contains(world.refusal("localhost"), "hostname mismatch"));
+}
+
+TEST_CASE("Tls: a certificate out of its time is refused") {
+    TlsWorld world;
+    std::string expected;
+    SUBCASE("expired") {
+        world.certificate.valid_from = -7200;
+        world.certificate.valid_to = -3600;
+        expected = "expired";
+    }
+    SUBCASE("from tomorrow on") {
+        world.certificate.valid_from = 3600;
+        world.certificate.valid_to = 7200;
+        expected = "not yet valid";
+    }
+    world.serve();
+
+    CHECK(contains(world.refusal(), expected));
+}
+
+TEST_CASE("Tls: a self-signed certificate is refused") {
+    TlsWorld world;
+    world.serve(Certificate(world.certificate));
+
+    CHECK(contains(world.refusal(), "self-signed"));
+}
+
+TEST_CASE("Tls: a certificate of an unknown authority is refused") {
+    TlsWorld world;
+    CertificateOptions options;
+    options.common_name = "somebody else";
+    options.is_authority = true;
+    const Certificate stranger(options);
+    world.serve(Certificate(world.certificate, &stranger));
+
+    CHECK(contains(world.refusal(), "unable to get local issuer certificate"));
+}
+
+TEST_CASE("Tls: without a CA file the system's authorities count") {
+    TlsWorld world;
+    world.serve();
+    world.tls.ca_file.clear();
+
+    CHECK(contains(world.refusal(), "unable to get local issuer certificate"));
+    CHECK(contains(world.refusal(), "unable to get local issuer certificate"));
+}
+
+TEST_CASE("Tls: is_insecure takes every certificate") {
+    TlsWorld world;
+    world.certificate.alternative_names = "DNS:other.example";
+    world.certificate.valid_from = -7200;
+    world.certificate.valid_to = -3600;
+    world.serve(Certificate(world.certificate));
+    world.tls.is_insecure = true;
+
+    CHECK(world.refusal() == "");
+}
+
+TEST_CASE("Tls: a CA file that cannot be read is reported by on_closed") {
+    TlsWorld world;
+    world.serve();
+    world.tls.ca_file = "/nonexistent/ca.pem";
+
+    CHECK(contains(world.refusal(), "/nonexistent/ca.pem"));
+}
+
+TEST_CASE("Tls: a server that speaks plain ws is refused, and the other way round") {
+    TlsWorld world;
+    SUBCASE("wss to ws") {
+        world.listen();
+        CHECK(contains(world.refusal(), "handshake"));
+    }
+    SUBCASE("ws to wss") {
+        world.serve();
+        ConnectOptions options;
+        options.url = OnWebsocketpp::url(world.port);
+        Side side;
+        side.transport = world.connector->connect(options, side.handler);
+        REQUIRE(world.run_until_closed(side));
+        CHECK(!side.handler.closed->was_open);
+    }
+}
+
+TEST_CASE("Tls: HTTP status of a refused upgrade") {
+    TlsWorld world;
+    world.serve();
+    ConnectOptions options;
+    options.url = "wss://127.0.0.1:" + std::to_string(world.port) + "/nowhere";
+    options.tls = world.tls;
+    Side side;
+    side.transport = world.connector->connect(options, side.handler);
+
+    REQUIRE(world.run_until_closed(side));
+
+    CHECK(side.handler.closed->http_status == 404);
+}
+
+TEST_CASE("Tls: a handshake that stops half-way is cut, at either end") {
+    TlsWorld world;
+    SUBCASE("the server's patience") {
+        world.listen_options.handshake_timeout = 20ms;
+        world.serve();
+        RawSocket socket(RawSocket::connect(world.port));
+        socket.send(std::string_view("\x16\x03\x01", 3));
+        CHECK(world.run_until([&] { return socket.has_ended(); }));
+    }
+    SUBCASE("the client's patience") {
+        RawListener raw;
+        ConnectOptions options;
+        options.url = "wss://127.0.0.1:" + std::to_string(raw.port) + "/ws";
+        options.handshake_timeout = 20ms;
+        options.tls = world.tls;
+        Side side;
+        side.transport = world.connector->connect(options, side.handler);
+        REQUIRE(world.run_until_closed(side));
+        CHECK(contains(side.handler.closed->reason, "no answer within 20 ms"));
+    }
+}
+
+TEST_CASE("Tls: versions below 1.2 are refused") {
+    TlsWorld world;
+    world.serve();
+    std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_client_method()),
+                                                              SSL_CTX_free);
+    SSL_CTX_set_security_level(context.get(), 0);
+    long version = 0;
+    int answer = 0;
+    SUBCASE("1.1") { version = TLS1_1_VERSION; }
+    SUBCASE("1.2") {
+        version = TLS1_2_VERSION;
+        answer = 1;
+    }
+    SSL_CTX_set_min_proto_version(context.get(), static_cast<int>(version));
+    SSL_CTX_set_max_proto_version(context.get(), static_cast<int>(version));
+    const int fd = RawSocket::connect(world.port);
+    RawSocket socket(fd);
+    std::unique_ptr<SSL, decltype(&SSL_free)> ssl(SSL_new(context.get()), SSL_free);
+    SSL_set_fd(ssl.get(), fd);
+    int result = -1;
+
+    REQUIRE(world.run_until([&] {
+        result = SSL_connect(ssl.get());
+        return result == 1 || (SSL_get_error(ssl.get(), result) != SSL_ERROR_WANT_READ &&
+                               SSL_get_error(ssl.get(), result) != SSL_ERROR_WANT_WRITE);
+    }));
+
+    CHECK((result == 1 ? 1 : 0) == answer);
+}
+
+TEST_CASE("Tls: a certificate or key that cannot be used is an error that names it") {
+    TlsWorld world;
+    world.serve();
+    world.listener->stop();
+    ListenOptions options = world.listen_options;
+    std::string expected;
+    SUBCASE("no certificate") { options.tls_cert_file = expected = "/nonexistent/cert.pem"; }
+    SUBCASE("no key") { options.tls_key_file = expected = "/nonexistent/key.pem"; }
+    SUBCASE("a certificate without a key") { options.tls_key_file.clear(); }
+    SUBCASE("a key without a certificate") { options.tls_cert_file.clear(); }
+    SUBCASE("another's key") {
+        expected = options.tls_key_file = world.folder.file("other.pem");
+        Certificate(world.certificate).write(world.folder.file("unused.pem"), expected);
+    }
+
+    CHECK(!world.listener->listen(options, world.accepted));
+    CHECK(contains(world.listener->last_error(), expected));
+    CHECK(!world.listener->last_error().empty());
+}
+
+#else
+
+#include <string>
+
+#include "tests/transport/world.hpp"
+
+using namespace petrel;
+using namespace petrel::test;
+
+TEST_CASE("Tls: a build without it says so") {
+    World<OnWebsocketpp> world;
+    ConnectOptions options;
+    options.url = "wss://127.0.0.1:9/ws";
+    Side side;
+    side.transport = world.connector->connect(options, side.handler);
+    REQUIRE(world.run_until_closed(side));
+    CHECK(side.handler.closed->reason.find("TLS") != std::string::npos);
+
+    world.listen_options.tls_cert_file = "cert.pem";
+    const auto listener = world.kind.make_listener();
+    CHECK(!listener->listen(world.listen_options, world.accepted));
+    CHECK(listener->last_error().find("TLS") != std::string::npos);
+}
+
+#endif  // PETREL_HAS_TLS
