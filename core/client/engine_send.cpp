@@ -1,0 +1,344 @@
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "core/client/engine_impl.hpp"
+#include "protocol/utf8.hpp"
+
+// The Engine's outbox. A message is pending (on its way into the Outbox), kept (by QosSend), then
+// its outcome is recorded (by the Outbox), told (to the app) and removed.
+
+namespace petrel {
+
+namespace {
+
+constexpr std::size_t kRecipientBytesMax = 256;  // As the codec's CodecLimits::id_bytes_max.
+
+// Section 4.6: the gateway takes frames of 6 x maxPayload; what is longer could never arrive.
+constexpr std::size_t kFrameFactor = 6;
+
+WallMillis to_millis(Duration time) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
+}
+
+bool is_same_payload(const Data& kept, const SendRequest& request) {
+    return kept.to == request.to && kept.typeu == request.typeu && kept.text == request.text;
+}
+
+}  // namespace
+
+// ---- taking from the app ----
+
+void Engine::Impl::send(TimePoint now, SendRequest request, SendDone done) {
+    const Input input(*this, now);
+    if (const auto error = check(request)) {
+        finish(std::move(done), error);
+        return;
+    }
+    if (!request.qos) {
+        send_unreliable(std::move(request), std::move(done));
+        return;
+    }
+    if (auto kept = find_kept(request)) {
+        finish(std::move(done), *kept);
+        return;
+    }
+    const std::size_t kept = send_.kept() + pending_.size() + untold_outcomes_.size();
+    const std::size_t bytes = send_.kept_bytes() + pending_bytes_;
+    if (kept >= options_.send.kept_max || bytes > options_.send.kept_bytes_max ||
+        request.text.size() > options_.send.kept_bytes_max - bytes) {
+        finish(std::move(done), Errc::kSendFailed);
+        return;
+    }
+
+    Duration life = age_max_;
+    if (request.expires_after) {
+        life = std::clamp(*request.expires_after, Duration::zero(), age_max_);
+    }
+    const WallMillis wall = host_.wall_ms();
+    Pending& pending = pending_.emplace_back();
+    pending.taken_at = timers_.now();
+    pending.expires_at = saturating_add(timers_.now(), life);
+    pending.record.taken_at = wall;
+    pending.record.expires_at = wall + to_millis(life);
+    pending.done = std::move(done);
+    Data& message = pending.record.message;
+    message.to = std::move(request.to);
+    message.fp = request.fp.empty() ? fingerprints_.next() : std::move(request.fp);
+    message.qos = true;
+    message.typeu = request.typeu;
+    message.text = std::move(request.text);
+    pending_bytes_ += message.text.size();
+    if (told_outcomes_.erase(message.fp) != 0) removals_.push_back(message.fp);
+    pending_by_fp_.emplace(message.fp, std::prev(pending_.end()));
+    // A file gets all of a turn in one commit.
+    if (!outbox_.is_durable()) commit_outbox();
+}
+
+std::error_code Engine::Impl::check(const SendRequest& request) const {
+    if (is_shut_down_) return Errc::kNotInitialised;
+    if (request.to.empty() || request.to.size() > kRecipientBytesMax ||
+        !is_valid_utf8(request.to) || !is_valid_utf8(request.text)) {
+        return Errc::kInvalidPacket;
+    }
+    if (request.text.size() > payload_max_) return Errc::kTooLarge;
+    return {};
+}
+
+void Engine::Impl::send_unreliable(SendRequest request, SendDone done) {
+    if (!is_online()) {
+        finish(std::move(done), Errc::kNotLoggedIn);
+        return;
+    }
+    if (is_socket_full()) {
+        finish(std::move(done), Errc::kSendFailed);
+        return;
+    }
+    Data message;
+    message.to = std::move(request.to);
+    message.fp = request.fp.empty() ? fingerprints_.next() : std::move(request.fp);
+    message.typeu = request.typeu;
+    message.text = std::move(request.text);
+    send(message);
+    finish(std::move(done), message.fp);
+}
+
+std::optional<Result<Fingerprint>> Engine::Impl::find_kept(const SendRequest& request) const {
+    const Fingerprint& fp = request.fp;
+    if (fp.empty()) return std::nullopt;
+    const Data* kept = send_.find(fp);
+    const auto pending = pending_by_fp_.find(fp);
+    if (kept == nullptr && pending != pending_by_fp_.end()) kept = &pending->second->record.message;
+    if (kept != nullptr) {
+        if (is_same_payload(*kept, request)) return fp;
+        return Result<Fingerprint>(Errc::kFingerprintReused);
+    }
+    const auto untold = untold_outcomes_.find(fp);
+    if (untold == untold_outcomes_.end()) return std::nullopt;
+    // Of an ended message only the recipient is known.
+    if (untold->second == request.to) return fp;
+    return Result<Fingerprint>(Errc::kFingerprintReused);
+}
+
+// ---- the outbox ----
+
+void Engine::Impl::load_outbox() {
+    const TimePoint now = timers_.now();
+    const WallMillis wall = host_.wall_ms();
+    for (OutboxRecord& record : loaded_.messages) {
+        // By the wall clock, which may have jumped: never later than a message taken now.
+        TimePoint expires_at = saturating_add(now, age_max_);
+        if (record.expires_at) {
+            const WallMillis left = std::clamp<WallMillis>(*record.expires_at - wall, 0,
+                                                           to_millis(age_max_));
+            expires_at = now + std::chrono::milliseconds{left};
+        }
+        TimePoint taken_at = now;
+        if (record.taken_at) {
+            const WallMillis age = std::clamp<WallMillis>(wall - *record.taken_at, 0,
+                                                          to_millis(options_.expires_after));
+            taken_at = now - std::chrono::milliseconds{age};
+        }
+        record.message.seq = 0;  // Of another stream.
+        record.message.prev.reset();
+        const Fingerprint fp = record.message.fp;
+        const std::string to = record.message.to;
+        // Whether it was on the wire nobody knows: one attempt is the honest answer.
+        const auto error = send_.submit(std::move(record.message), expires_at, 1, taken_at);
+        if (error) outcome(fp, to, Outcome::kRejected, 1, error.value());
+    }
+    for (OutcomeRecord& record : loaded_.outcomes) {
+        untold_outcomes_.emplace(record.fp, record.to);
+        push(OutcomeEvent{std::move(record), false});
+    }
+    loaded_ = {};
+}
+
+void Engine::Impl::commit_outbox() {
+    commit_removals();
+    if (pending_.empty() || appending_ > 0) return;
+    appending_ = pending_.size();
+    std::vector<OutboxRecord> batch;
+    batch.reserve(appending_);
+    for (const Pending& pending : pending_) batch.push_back(pending.record);
+    outbox_.append(std::move(batch),
+                   answer_to([this](std::error_code error) { on_appended(error); }));
+}
+
+void Engine::Impl::on_appended(std::error_code error) {
+    for (; appending_ > 0 && !pending_.empty(); --appending_) {
+        Pending pending = std::move(pending_.front());
+        pending_by_fp_.erase(pending.record.message.fp);
+        pending_bytes_ -= pending.record.message.text.size();
+        pending_.pop_front();
+        if (error) {
+            finish(std::move(pending.done), error);
+        } else {
+            submit(pending);
+        }
+    }
+    appending_ = 0;
+}
+
+void Engine::Impl::submit(Pending& pending) {
+    ++counts_.sent;
+    Data& message = pending.record.message;
+    const Fingerprint fp = message.fp;
+    const std::string to = message.to;
+    finish(std::move(pending.done), fp);
+    if (pending.is_cancelled) {
+        outcome(fp, to, Outcome::kCancelled, 0);
+        return;
+    }
+    const TimePoint expires_at =
+        std::min(pending.expires_at, saturating_add(pending.taken_at, age_max_));
+    const auto error = message.text.size() > payload_max_
+                           ? std::error_code(Errc::kTooLarge)
+                           : send_.submit(std::move(message), expires_at, 0, pending.taken_at);
+    // The login told a lower limit while the outbox was busy.
+    if (error) outcome(fp, to, Outcome::kRejected, 0, error.value());
+}
+
+// What a login has told counts for what is kept, too. Positions up to `accepted` are settled by the
+// login itself.
+void Engine::Impl::apply_limits(Position accepted) {
+    std::vector<Fingerprint> too_large;
+    send_.for_each_kept([&](const Data& message, unsigned attempts) {
+        const bool is_accepted = message.seq != 0 && message.seq <= accepted;
+        // Sent before, it may have been accepted: the server answers as it did then.
+        const bool was_never_sent = attempts == 0 && message.text.size() > payload_max_;
+        if (!is_accepted &&
+            (was_never_sent || message.text.size() / kFrameFactor > payload_max_)) {
+            too_large.push_back(message.fp);
+        }
+    });
+    for (const Fingerprint& fp : too_large) {
+        const std::string to = send_.find(fp)->to;
+        unsigned attempts = 0;
+        send_.cancel(fp, &attempts);
+        outcome(fp, to, Outcome::kRejected, attempts, static_cast<int>(Errc::kTooLarge));
+    }
+    if (age_max_ < options_.expires_after) send_.limit_age(age_max_);
+}
+
+// ---- outcomes ----
+
+std::error_code Engine::Impl::cancel(TimePoint now, const Fingerprint& fp) {
+    const Input input(*this, now);
+    const auto pending = pending_by_fp_.find(fp);
+    if (pending != pending_by_fp_.end()) {
+        if (std::exchange(pending->second->is_cancelled, true)) return Errc::kUnknown;
+        return {};
+    }
+    const Data* kept = send_.find(fp);
+    if (kept == nullptr) return Errc::kUnknown;
+    const Fingerprint id = fp;  // `fp` may live in what goes.
+    const std::string to = kept->to;
+    unsigned attempts = 0;
+    send_.cancel(id, &attempts);
+    outcome(id, to, Outcome::kCancelled, attempts);
+    return {};
+}
+
+void Engine::Impl::settle_all(Outcome without_attempts, Outcome with_attempts) {
+    for (Pending& pending : pending_) pending.is_cancelled = true;
+    for (const auto& [message, attempts] : send_.take_all()) {
+        outcome(message.fp, message.to, attempts == 0 ? without_attempts : with_attempts,
+                attempts);
+    }
+}
+
+void Engine::Impl::on_accepted(const QosSendDaemon::Settled& message, const Acceptance* at) {
+    outcome(message.message.fp, message.message.to, Outcome::kAccepted, message.attempts, 0, at);
+}
+
+void Engine::Impl::on_rejected(const QosSendDaemon::Settled& message, int code) {
+    outcome(message.message.fp, message.message.to, Outcome::kRejected, message.attempts, code);
+}
+
+void Engine::Impl::on_expired(const QosSendDaemon::Settled& message) {
+    outcome(message.message.fp, message.message.to, Outcome::kExpired, message.attempts);
+}
+
+void Engine::Impl::on_lost(const QosSendDaemon::Settled& message) {
+    outcome(message.message.fp, message.message.to, Outcome::kLost, message.attempts);
+}
+
+void Engine::Impl::on_late_ack(const Fingerprint& fp) {
+    OutcomeEvent correction;
+    correction.record.fp = fp;
+    correction.record.outcome = Outcome::kAccepted;
+    correction.is_correction = true;
+    // Not before what it corrects.
+    corrections_.push_back(std::move(correction));
+    push_corrections();
+}
+
+void Engine::Impl::push_corrections() {
+    if (is_recording_outcomes_ || !outcome_batch_.empty()) return;
+    for (OutcomeEvent& correction : corrections_) push(std::move(correction));
+    corrections_.clear();
+}
+
+void Engine::Impl::on_peer_lost_accepted(Position accepted, Position first) {
+    log(LogLevel::kError, "the gateway's store has lost positions " +
+                              std::to_string(accepted + 1) + " to " + std::to_string(first - 1) +
+                              " of the outbox, which it had accepted");
+    push(BreakEvent{BreakEvent::Side::kOutbox, {}, accepted});
+}
+
+void Engine::Impl::outcome(const Fingerprint& fp, const std::string& to, Outcome what,
+                           unsigned attempts, int code, const Acceptance* at) {
+    OutcomeRecord record;
+    record.fp = fp;
+    record.to = to;
+    record.outcome = what;
+    record.code = code;
+    record.attempts = attempts;
+    if (at != nullptr) {
+        record.cseq = at->cseq;
+        record.send_ts = at->send_ts;
+    }
+    switch (what) {
+        case Outcome::kAccepted: ++counts_.accepted; break;
+        case Outcome::kRejected: ++counts_.rejected; break;
+        case Outcome::kExpired: ++counts_.expired; break;
+        case Outcome::kCancelled: ++counts_.cancelled; break;
+        case Outcome::kLost: ++counts_.lost; break;
+        case Outcome::kUnknown: break;
+    }
+    untold_outcomes_.emplace(fp, to);
+    outcome_batch_.push_back(std::move(record));
+}
+
+void Engine::Impl::commit_outcomes() {
+    if (is_recording_outcomes_ || outcome_batch_.empty()) return;
+    is_recording_outcomes_ = true;
+    auto batch = std::make_shared<std::vector<OutcomeRecord>>(std::exchange(outcome_batch_, {}));
+    outbox_.record_outcomes(*batch, answer_to([this, batch](std::error_code error) {
+        on_outcomes_recorded(error, *batch);
+    }));
+}
+
+void Engine::Impl::on_outcomes_recorded(std::error_code error,
+                                        std::vector<OutcomeRecord>& batch) {
+    is_recording_outcomes_ = false;
+    if (error) {
+        // Told all the same: a crash now would send them again, and the dedup key absorbs that.
+        report_now_and_then(store_error_told_at_, static_cast<int>(Errc::kSendFailed),
+                            "the outbox cannot record outcomes: " + error.message());
+    }
+    for (OutcomeRecord& record : batch) push(OutcomeEvent{std::move(record), false});
+    push_corrections();
+}
+
+void Engine::Impl::commit_removals() {
+    if (!removals_.empty()) outbox_.remove_outcomes(std::exchange(removals_, {}));
+}
+
+void Engine::Impl::finish(SendDone done, Result<Fingerprint> result) {
+    if (done) dones_.emplace_back(std::move(done), std::move(result));
+}
+
+}  // namespace petrel
