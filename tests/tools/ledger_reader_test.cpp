@@ -27,8 +27,9 @@ std::string message(const std::string& fp, int cseq, const std::string& extra = 
            R"(,"app":"default","user":"bob","device":"listen"})" "\n";
 }
 
-const std::string kBob = R"({"event":"online","user":"bob","app":"default","device":"listen"})" "\n" +
-                         message("a", 1) + message("b", 2) + R"({"event":"offline"})" "\n";
+const std::string kOnline =
+    R"({"event":"online","user":"bob","app":"default","device":"listen"})" "\n";
+const std::string kBob = kOnline + message("a", 1) + message("b", 2) + R"({"event":"offline"})" "\n";
 
 struct Reading {
     Ledger ledger;
@@ -69,11 +70,11 @@ TEST_CASE("LedgerReader: a gateway's trace is read") {
     reading.reader.read_text(
         "gateway",
         R"({"event":"login","ts":1,"conn":1,"user":"alice"})" "\n"
-        R"({"event":"received","ts":1,"conn":1,"app":"default","user":"alice","fp":"a","seq":1})" "\n"
+        R"({"event":"received","ts":1,"conn":1,"user":"alice","fp":"a","seq":1})" "\n"
         R"({"event":"committed","ts":1,"app":"default","from":"alice","to":"bob","fp":"a",)"
         R"("conv":"u:alice:bob","cseq":1,"sendTs":1})" "\n"
         R"({"event":"duplicate","ts":1,"conn":1,"app":"default","user":"alice","fp":"a"})" "\n"
-        R"({"event":"refused","ts":1,"conn":1,"app":"default","user":"alice","fp":"z","code":306})" "\n");
+        R"({"event":"refused","ts":1,"conn":1,"user":"alice","fp":"z","code":306})" "\n");
     const Report report = reading.report();
     CHECK(report.has_trace);
     CHECK(report.duplicates_suppressed == 1);
@@ -86,9 +87,9 @@ TEST_CASE("LedgerReader: every other outcome is read") {
     Reading reading;
     std::string text;
     for (const char* name : {"rejected", "expired", "cancelled", "lost", "unknown"}) {
-        text += std::string(R"({"event":"queued","from":"alice","to":"bob","fp":")") + name + "\"}\n";
-        text += std::string(R"({"event":")") + name + R"(","from":"alice","code":306,"fp":")" +
-                name + "\"}\n";
+        const std::string end = std::string(name) + "\"}\n";
+        text += R"({"event":"queued","from":"alice","to":"bob","fp":")" + end;
+        text += R"({"event":")" + std::string(name) + R"(","from":"alice","code":306,"fp":")" + end;
     }
     reading.reader.read_text("alice", text);
     const Report report = reading.report();

@@ -5,7 +5,17 @@
 #include "tools/petrel/exit_status.hpp"
 
 // One function a subcommand, each in the file of its name. It adds the subcommand to `root` with a
-// callback that runs it to its end and leaves the result in `exit`. Both outlive the parse.
+// callback that runs it to its end and leaves the result in `exit`. Both outlive the parse; what
+// the options write to is kept alive by the callback:
+//
+//   void add_echo(CLI::App& root, ExitStatus& exit) {
+//       CLI::App* app = root.add_subcommand("echo", "Round trips to the gateway");
+//       auto options = std::make_shared<EchoOptions>();
+//       add_common(*app, options->common);          // --json, --log-level
+//       ...
+//       app->footer("Examples: ...");
+//       app->callback([options, &exit] { exit = echo(*options); });
+//   }
 
 namespace petrel::tools {
 

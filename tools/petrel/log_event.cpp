@@ -104,8 +104,8 @@ const LogEvent* LogEventParser::parse(std::string_view line) {
     Handler handler(event_);
     rj::InsituStringStream stream(scratch_.data());
     rj::Reader reader;
-    constexpr unsigned kFlags = rj::kParseInsituFlag | rj::kParseIterativeFlag;
-    if (reader.Parse<kFlags>(stream, handler).IsError()) return nullptr;
+    // The handler ends the recursion at kDepthMax.
+    if (reader.Parse<rj::kParseInsituFlag>(stream, handler).IsError()) return nullptr;
     if (event_.app.empty()) event_.app = "default";
     return &event_;
 }

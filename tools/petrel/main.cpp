@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
                  "petrel");
     app.set_version_flag("--version", "petrel 0.1.0");
     app.footer(kFooter);
-    app.require_subcommand(1);
+    app.require_subcommand(0, 1);  // None is handled below: CLI11 would hide a misspelt one.
     app.get_formatter()->column_width(34);
 
     ExitStatus exit = ExitStatus::kDone;
@@ -38,6 +38,10 @@ int main(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         // CLI11 has a number for every mistake; to the caller they are all one.
         return app.exit(error) == 0 ? 0 : static_cast<int>(ExitStatus::kUsage);
+    }
+    if (app.get_subcommands().empty()) {
+        std::fprintf(stderr, "%s", app.help().c_str());
+        return static_cast<int>(ExitStatus::kUsage);
     }
     return static_cast<int>(exit);
 }
