@@ -1,0 +1,285 @@
+#include "core/store/memory_message_store.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <unordered_map>
+#include <utility>
+
+#include "core/store/message_rules.hpp"
+#include "core/store/message_tables.hpp"
+
+namespace petrel {
+namespace {
+
+class MemoryTables final : public MessageTables {
+public:
+    std::error_code begin() override {
+        dedup_swept_ = 0;
+        return {};
+    }
+    void end() override {}
+
+    std::error_code apply(WriteSet& set) override {
+        forget(set);
+        for (const WriteSet::User& write : set.users) {
+            if (write.is_new) {
+                ids_.emplace(key(write.row->app, write.row->name), write.row->id);
+                users_.resize(std::max(users_.size(), static_cast<std::size_t>(write.row->id)));
+            }
+            User& owner = user(write.row->id);
+            UserRow& row = owner.row;
+            if (write.is_new) owner.floor = write.row->floor;
+            if (write.only_last) {
+                row.last = write.row->last;
+            } else {
+                row = *write.row;
+            }
+        }
+        for (auto& [id, epoch] : set.epochs) user(id).row.epoch = std::move(epoch);
+        for (const WriteSet::Device& write : set.devices) {
+            put(user(write.user).devices, *write.row, &DeviceRow::device);
+        }
+        for (const WriteSet::Stream& write : set.streams) {
+            put(user(write.user).streams, *write.row, &StreamRow::stream);
+        }
+        for (const auto& [pair, cseq] : set.conversations) conversations_[pair] = cseq;
+        for (const auto& [dedup_key, row] : *set.dedup) {
+            dedup_order_.emplace_back(row.accepted_at, dedup_key);
+        }
+        dedup_.merge(*set.dedup);
+        // What could not move is here already: an expired row of the same key.
+        for (const auto& [dedup_key, row] : *set.dedup) dedup_[dedup_key] = row;
+        for (MessageRow& row : set.messages) {
+            log_.push_back({row.accepted_at, row.user, row.seq});
+            user(row.user).inbox.push_back(std::move(row.message));
+        }
+        last_now_ = set.now;
+        return {};
+    }
+
+    std::error_code find_user(std::string_view app, std::string_view name, UserRow& row,
+                              bool& is_found) override {
+        const auto it = ids_.find(key(app, name));
+        is_found = it != ids_.end();
+        if (is_found) row = user(it->second).row;
+        return {};
+    }
+
+    std::error_code find_devices(UserId id, std::vector<DeviceRow>& rows) override {
+        rows = user(id).devices;
+        return {};
+    }
+
+    std::error_code find_streams(UserId id, std::vector<StreamRow>& rows) override {
+        rows = user(id).streams;
+        return {};
+    }
+
+    std::error_code find_conversation(const ConversationKey& pair, std::uint64_t& cseq) override {
+        const auto it = conversations_.find(pair);
+        if (it != conversations_.end()) cseq = it->second;
+        return {};
+    }
+
+    std::error_code find_dedup(const DedupKey& dedup_key, DedupRow& row, bool& is_found) override {
+        const auto it = dedup_.find(dedup_key);
+        is_found = it != dedup_.end();
+        if (is_found) row = it->second;
+        return {};
+    }
+
+    std::error_code find_fingerprint(UserId id, Position seq, Fingerprint& fp) override {
+        const User& owner = user(id);
+        if (seq > owner.floor && seq <= owner.floor + owner.inbox.size()) {
+            fp = owner.inbox[seq - owner.floor - 1]->fp;
+        }
+        return {};
+    }
+
+    std::error_code find_messages(
+        const UserRow& wanted, Position after, std::size_t messages_max, std::size_t bytes_max,
+        std::vector<std::pair<Position, std::shared_ptr<const StoredMessage>>>& rows) override {
+        const User& owner = user(wanted.id);
+        std::size_t bytes = 0;
+        for (Position seq = std::max(after, owner.floor) + 1;
+             seq <= owner.floor + owner.inbox.size() && rows.size() < messages_max; ++seq) {
+            const auto& message = owner.inbox[seq - owner.floor - 1];
+            bytes += message->text.size();
+            if (bytes > bytes_max && !rows.empty()) break;
+            rows.emplace_back(seq, message);
+        }
+        return {};
+    }
+
+    std::error_code find_user_ids(std::vector<UserId>& ids) override {
+        for (std::size_t i = 0; i < users_.size(); ++i) ids.push_back(static_cast<UserId>(i + 1));
+        return {};
+    }
+
+    std::error_code find_expired_messages(std::int64_t before, std::size_t skip,
+                                          std::size_t rows_max,
+                                          std::vector<ExpiredMessage>& rows) override {
+        for (const LogEntry& entry : log_) {
+            if (entry.accepted_at >= before || rows.size() >= rows_max) break;
+            const User& owner = user(entry.user);
+            if (entry.seq <= owner.floor) continue;
+            if (skip > 0) {
+                --skip;
+                continue;
+            }
+            rows.push_back({owner.row.app, owner.row.name, entry.seq});
+        }
+        return {};
+    }
+
+    std::error_code sweep_dedup(std::int64_t before, std::size_t rows_max,
+                                std::vector<DedupKey>& keys, bool& is_finished) override {
+        const std::size_t end = std::min(dedup_order_.size(), dedup_swept_ + rows_max);
+        while (dedup_swept_ < end && dedup_order_[dedup_swept_].first < before) {
+            const auto& entry = dedup_order_[dedup_swept_++];
+            if (is_in_dedup(entry)) keys.push_back(entry.second);
+        }
+        is_finished = dedup_swept_ >= dedup_order_.size() ||
+                      dedup_order_[dedup_swept_].first >= before;
+        return {};
+    }
+
+    std::error_code sweep_streams(std::int64_t before, std::size_t rows_max,
+                                  std::vector<NamedKey>& keys, bool& is_finished) override {
+        sweep(before, rows_max, &User::streams, &StreamRow::stream, stream_sweep_, keys,
+              is_finished);
+        return {};
+    }
+
+    std::error_code sweep_devices(std::int64_t before, std::size_t rows_max,
+                                  std::vector<NamedKey>& keys, bool& is_finished) override {
+        sweep(before, rows_max, &User::devices, &DeviceRow::device, device_sweep_, keys,
+              is_finished);
+        return {};
+    }
+
+    std::int64_t last_now() const override { return last_now_; }
+    UserId last_user_id() const override { return static_cast<UserId>(users_.size()); }
+    std::string last_error() const override { return {}; }
+
+private:
+    struct User {
+        UserRow row;
+        Position floor = 0;  // inbox[0] has position floor + 1.
+        std::deque<std::shared_ptr<const StoredMessage>> inbox;
+        std::vector<DeviceRow> devices;
+        std::vector<StreamRow> streams;
+    };
+    struct LogEntry {
+        std::int64_t accepted_at;
+        UserId user;
+        Position seq;
+    };
+
+    const std::string& key(std::string_view app, std::string_view name) {
+        const std::size_t size = app.size();
+        key_.assign(reinterpret_cast<const char*>(&size), sizeof size);
+        key_.append(app).append(name);
+        return key_;
+    }
+
+    User& user(UserId id) { return users_[static_cast<std::size_t>(id - 1)]; }
+
+    template <class Row>
+    static void put(std::vector<Row>& rows, const Row& row, std::string Row::*name) {
+        for (Row& each : rows) {
+            if (each.*name != row.*name) continue;
+            each = row;
+            return;
+        }
+        rows.push_back(row);
+    }
+
+    template <class Row>
+    static void remove(std::vector<Row>& rows, const std::string& wanted, std::string Row::*name) {
+        rows.erase(std::remove_if(rows.begin(), rows.end(),
+                                  [&](const Row& each) { return each.*name == wanted; }),
+                   rows.end());
+    }
+
+    template <class Row>
+    void sweep(std::int64_t before, std::size_t rows_max, std::vector<Row> User::*rows,
+               std::string Row::*name, std::size_t& at, std::vector<NamedKey>& keys,
+               bool& is_finished) {
+        const std::size_t end = std::min(users_.size(), at + rows_max);
+        const std::size_t keys_max = keys.size() + rows_max;
+        for (; at < end && keys.size() < keys_max; ++at) {
+            for (const Row& row : users_[at].*rows) {
+                if (row.used_at < before) keys.push_back({users_[at].row.id, row.*name});
+            }
+        }
+        is_finished = at >= users_.size();
+        if (is_finished) at = 0;
+    }
+
+    void forget(const WriteSet& set) {
+        for (const NamedKey& each : set.forgotten_devices) {
+            if (is_known(each.user)) remove(user(each.user).devices, each.name, &DeviceRow::device);
+        }
+        for (const NamedKey& each : set.forgotten_streams) {
+            if (is_known(each.user)) remove(user(each.user).streams, each.name, &StreamRow::stream);
+        }
+        for (const DedupKey& each : set.forgotten_dedup) dedup_.erase(each);
+        while (!dedup_order_.empty() && !is_in_dedup(dedup_order_.front())) {
+            dedup_order_.pop_front();
+        }
+        for (const auto& [id, up_to] : set.forgotten_messages) {
+            User& owner = user(id);
+            const auto gone = static_cast<std::ptrdiff_t>(
+                std::min<Position>(up_to - owner.floor, owner.inbox.size()));
+            owner.inbox.erase(owner.inbox.begin(), owner.inbox.begin() + gone);
+            owner.floor = up_to;
+            forgotten_in_log_ += static_cast<std::size_t>(gone);
+        }
+        shrink_log();
+    }
+
+    bool is_known(UserId id) const { return static_cast<std::size_t>(id) <= users_.size(); }
+
+    bool is_in_dedup(const std::pair<std::int64_t, DedupKey>& entry) const {
+        const auto it = dedup_.find(entry.second);
+        return it != dedup_.end() && it->second.accepted_at == entry.first;
+    }
+
+    // Entries of messages that are gone leave from the front, or, when too many of them wait
+    // behind one that is kept, all at once.
+    void shrink_log() {
+        const auto is_gone = [this](const LogEntry& entry) {
+            return entry.seq <= user(entry.user).floor;
+        };
+        while (!log_.empty() && forgotten_in_log_ > 0 && is_gone(log_.front())) {
+            log_.pop_front();
+            --forgotten_in_log_;
+        }
+        if (forgotten_in_log_ < 1024 || forgotten_in_log_ < log_.size() / 2) return;
+        log_.erase(std::remove_if(log_.begin(), log_.end(), is_gone), log_.end());
+        forgotten_in_log_ = 0;
+    }
+
+    std::unordered_map<std::string, UserId> ids_;
+    std::deque<User> users_;  // By id - 1.
+    std::unordered_map<ConversationKey, std::uint64_t, RowHash> conversations_;
+    DedupMap dedup_;
+    std::deque<std::pair<std::int64_t, DedupKey>> dedup_order_;  // By accepted_at.
+    std::deque<LogEntry> log_;                                   // By accepted_at.
+    std::size_t forgotten_in_log_ = 0;
+    std::size_t dedup_swept_ = 0;  // In this transaction.
+    std::size_t stream_sweep_ = 0;
+    std::size_t device_sweep_ = 0;
+    std::int64_t last_now_ = 0;
+    std::string key_;
+};
+
+}  // namespace
+
+std::unique_ptr<MessageStore> make_memory_message_store(const StoreOptions& options,
+                                                        FingerprintSource& epochs) {
+    return std::make_unique<MessageRules>(std::make_unique<MemoryTables>(), options, epochs);
+}
+
+}  // namespace petrel

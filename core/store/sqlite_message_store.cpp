@@ -1,0 +1,508 @@
+#include "core/store/sqlite_message_store.hpp"
+
+#include <algorithm>
+#include <sqlite3.h>
+#include <utility>
+
+#include "core/store/message_rules.hpp"
+#include "core/store/message_tables.hpp"
+#include "core/store/sqlite_blobs.hpp"
+#include "core/store/sqlite_dedup.hpp"
+#include "core/store/sqlite_file.hpp"
+#include "protocol/conversation.hpp"
+
+namespace petrel {
+namespace {
+
+// `message` is a log in the order of acceptance, so that a commit writes few pages and retention
+// takes from one end; inboxes are an index into it. `user.last` may be behind: the highest `seq`
+// in the log then says it. `dedup` may be behind the log too (SqliteDedup), and has no index by
+// time: it is swept. `meta`: 1 the store's clock, 2 the log id that `dedup` has come to.
+constexpr char kCreate[] = R"sql(
+CREATE TABLE meta(key INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+INSERT INTO meta(key, value) VALUES(1, 0), (2, 0);
+CREATE TABLE user(
+    id INTEGER PRIMARY KEY, app TEXT NOT NULL, name TEXT NOT NULL, epoch TEXT NOT NULL,
+    last INTEGER NOT NULL, floor INTEGER NOT NULL, generation INTEGER NOT NULL,
+    UNIQUE(app, name)) STRICT;
+CREATE TABLE device(
+    user INTEGER NOT NULL, name TEXT NOT NULL, cursor INTEGER NOT NULL, acked BLOB NOT NULL,
+    used_at INTEGER NOT NULL, PRIMARY KEY(user, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE stream(
+    user INTEGER NOT NULL, name TEXT NOT NULL, position INTEGER NOT NULL,
+    used_at INTEGER NOT NULL, PRIMARY KEY(user, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE conversation(
+    low INTEGER NOT NULL, high INTEGER NOT NULL, cseq INTEGER NOT NULL,
+    PRIMARY KEY(low, high)) STRICT, WITHOUT ROWID;
+CREATE TABLE dedup(
+    sender INTEGER NOT NULL, fp BLOB NOT NULL, digest BLOB NOT NULL, cseq INTEGER NOT NULL,
+    send_ts INTEGER NOT NULL, accepted_at INTEGER NOT NULL,
+    PRIMARY KEY(sender, fp)) STRICT, WITHOUT ROWID;
+CREATE TABLE message(
+    id INTEGER PRIMARY KEY, user INTEGER NOT NULL, seq INTEGER NOT NULL, sender INTEGER NOT NULL,
+    fp BLOB NOT NULL, typeu INTEGER NOT NULL, bridge INTEGER NOT NULL, cseq INTEGER NOT NULL,
+    send_ts INTEGER NOT NULL, accepted_at INTEGER NOT NULL, text TEXT NOT NULL) STRICT;
+CREATE UNIQUE INDEX message_by_inbox ON message(user, seq);
+)sql";
+
+SqliteFile::Schema schema() {
+    SqliteFile::Schema schema;
+    schema.application_id = 0x50747267;  // "Ptrg"
+    schema.version = 1;
+    schema.create = kCreate;
+    schema.what = "gateway store";
+    schema.checkpoint_pages = 4096;  // 16 MiB: large enough for hot pages to be copied rarely.
+    return schema;
+}
+
+// Files up to this are checked whole when they are opened; of larger ones only what is read.
+constexpr std::int64_t kCheckedBytesMax = 64 << 20;
+
+class SqliteTables final : public MessageTables {
+public:
+    std::error_code open(const std::string& path, std::string& why) {
+        if (auto error = file_.open(path, schema(), why)) return error;
+        int code = check(why);
+        if (code == SQLITE_OK) code = prepare();
+        if (code == SQLITE_OK) code = load();
+        if (code == SQLITE_OK) return {};
+        if (why.empty()) why = file_.describe(code);
+        return make_error_code(Errc::kUnknown);
+    }
+
+    std::error_code begin() override { return result(begin_.run()); }
+
+    void end() override {
+        // Ending a transaction that only read can fail, but has nothing to lose.
+        if (file_.is_in_transaction()) rollback_.run();
+    }
+
+    std::error_code apply(WriteSet& set) override {
+        int code = file_.is_in_transaction() ? SQLITE_OK : SQLITE_ERROR;
+        SqliteDedup::Batch batch;
+        batch.rows = set.dedup;
+        batch.is_in_log = set.dedup->size() == set.messages.size();
+        batch.last_id = last_message_id_ + static_cast<std::int64_t>(set.messages.size());
+        for (const MessageRow& row : set.messages) batch.text_bytes += row.message->text.size();
+        if (code == SQLITE_OK) code = find_unsettled(set, batch.settle_all);
+        if (code == SQLITE_OK) code = forget(set);
+        if (code == SQLITE_OK) code = write_users(set);
+        if (code == SQLITE_OK) code = write_sessions(set);
+        if (code == SQLITE_OK) code = dedup_.write(batch);
+        if (code == SQLITE_OK) code = write_messages(set.messages);
+        if (code == SQLITE_OK) code = put_now_.bind(set.now).run();
+        if (code == SQLITE_OK) code = commit_.run();
+        const std::error_code error = result(code);
+        if (error) {
+            end();
+            return error;
+        }
+        dedup_.committed(batch);
+        last_message_id_ = batch.last_id;
+        last_now_ = set.now;
+        for (const WriteSet::User& write : set.users) {
+            last_user_id_ = std::max(last_user_id_, write.row->id);
+        }
+        return {};
+    }
+
+    std::error_code find_user(std::string_view app, std::string_view name, UserRow& row,
+                              bool& is_found) override {
+        SqliteStatement& select = find_user_;
+        const int code = select.bind(app).bind(name).step();
+        is_found = code == SQLITE_ROW;
+        if (is_found) {
+            row.id = select.integer(0);
+            row.app = app;
+            row.name = name;
+            row.epoch = select.text(1);
+            row.last = std::max(select.number(2), select.number(5));
+            row.floor = select.number(3);
+            row.generation = select.number(4);
+        }
+        select.reset();
+        return result(code);
+    }
+
+    std::error_code find_devices(UserId id, std::vector<DeviceRow>& rows) override {
+        return each_row(find_devices_.bind(id), [&](const SqliteStatement& select) {
+            DeviceRow row;
+            row.device = select.text(0);
+            row.cursor = select.number(1);
+            row.used_at = select.integer(2);
+            const std::string_view acked = select.text(3);
+            for (std::size_t at = 0; at + 8 <= acked.size(); at += 8) {
+                row.acked.push_back(number_at(acked, at));
+            }
+            rows.push_back(std::move(row));
+            return true;
+        });
+    }
+
+    std::error_code find_streams(UserId id, std::vector<StreamRow>& rows) override {
+        return each_row(find_streams_.bind(id), [&](const SqliteStatement& select) {
+            rows.push_back({std::string(select.text(0)), select.number(1), select.integer(2)});
+            return true;
+        });
+    }
+
+    std::error_code find_conversation(const ConversationKey& key, std::uint64_t& cseq) override {
+        return each_row(find_conversation_.bind(key.low).bind(key.high),
+                        [&](const SqliteStatement& select) {
+                            cseq = select.number(0);
+                            return true;
+                        });
+    }
+
+    std::error_code find_dedup(const DedupKey& key, DedupRow& row, bool& is_found) override {
+        return result(dedup_.find(key, row, is_found));
+    }
+
+    std::error_code find_fingerprint(UserId user, Position seq, Fingerprint& fp) override {
+        return each_row(find_fingerprint_.bind(user).bind(seq), [&](const SqliteStatement& select) {
+            fp = FingerprintBlob::parse(select.text(0));
+            return true;
+        });
+    }
+
+    std::error_code find_messages(
+        const UserRow& user, Position after, std::size_t messages_max, std::size_t bytes_max,
+        std::vector<std::pair<Position, std::shared_ptr<const StoredMessage>>>& rows) override {
+        std::size_t bytes = 0;
+        const auto limit = std::min<std::uint64_t>(messages_max, kNumberMax);
+        return each_row(
+            find_messages_.bind(user.id).bind(after).bind(limit),
+            [&](const SqliteStatement& select) {
+                const std::string_view text = select.text(7);
+                bytes += text.size();
+                if (bytes > bytes_max && !rows.empty()) return false;
+                auto message = std::make_shared<StoredMessage>();
+                message->from = select.text(1);
+                message->to = user.name;
+                message->fp = FingerprintBlob::parse(select.text(2));
+                message->typeu = static_cast<int>(select.integer(3));
+                message->bridge = select.integer(4) != 0;
+                message->cseq = select.number(5);
+                message->send_ts = select.integer(6);
+                message->text = text;
+                message->conv = conversation_of_users(message->from, message->to);
+                rows.emplace_back(select.number(0), std::move(message));
+                return true;
+            });
+    }
+
+    std::error_code find_user_ids(std::vector<UserId>& ids) override {
+        return each_row(find_user_ids_, [&](const SqliteStatement& select) {
+            ids.push_back(select.integer(0));
+            return true;
+        });
+    }
+
+    std::error_code find_expired_messages(std::int64_t before, std::size_t skip,
+                                          std::size_t rows_max,
+                                          std::vector<ExpiredMessage>& rows) override {
+        const auto limit = std::min<std::uint64_t>(rows_max, kNumberMax);
+        return each_row(find_oldest_.bind(limit).bind(std::uint64_t{skip}),
+                        [&](const SqliteStatement& select) {
+                            if (select.integer(3) >= before) return false;
+                            rows.push_back({std::string(select.text(0)),
+                                            std::string(select.text(1)), select.number(2)});
+                            return true;
+                        });
+    }
+
+    std::error_code sweep_dedup(std::int64_t before, std::size_t rows_max,
+                                std::vector<DedupKey>& keys, bool& is_finished) override {
+        return result(dedup_.sweep(before, rows_max, keys, is_finished));
+    }
+
+    std::error_code sweep_streams(std::int64_t before, std::size_t rows_max,
+                                  std::vector<NamedKey>& keys, bool& is_finished) override {
+        return sweep(sweep_streams_, streams_at_, before, rows_max, keys, is_finished);
+    }
+
+    std::error_code sweep_devices(std::int64_t before, std::size_t rows_max,
+                                  std::vector<NamedKey>& keys, bool& is_finished) override {
+        return sweep(sweep_devices_, devices_at_, before, rows_max, keys, is_finished);
+    }
+
+    std::int64_t last_now() const override { return last_now_; }
+    UserId last_user_id() const override { return last_user_id_; }
+    std::string last_error() const override { return last_error_; }
+
+private:
+    int check(std::string& why) {
+        SqliteStatement select;
+        int code = file_.prepare(
+            "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", select);
+        if (code != SQLITE_OK) return code;
+        if (select.step() != SQLITE_ROW || select.integer(0) > kCheckedBytesMax) return SQLITE_OK;
+        select.reset();
+        code = file_.prepare("PRAGMA quick_check(1)", select);
+        if (code != SQLITE_OK) return code;
+        code = select.step();
+        const bool is_sound = code == SQLITE_ROW && select.text(0) == "ok";
+        if (is_sound) return SQLITE_OK;
+        why = "The store is damaged (" +
+              (code == SQLITE_ROW ? std::string(select.text(0)) : file_.describe(code)) +
+              "): restore it from a copy, or move it away to start with an empty one";
+        return SQLITE_CORRUPT;
+    }
+
+    int prepare() {
+        const std::pair<SqliteStatement*, const char*> statements[] = {
+            {&begin_, "BEGIN"},
+            {&commit_, "COMMIT"},
+            {&rollback_, "ROLLBACK"},
+            {&put_now_, "UPDATE meta SET value = ?1 WHERE key = 1"},
+            {&find_user_,
+             "SELECT id, epoch, last, floor, generation, "
+             "coalesce((SELECT max(seq) FROM message WHERE message.user = user.id), 0) "
+             "FROM user WHERE app = ?1 AND name = ?2"},
+            {&find_user_ids_, "SELECT id FROM user ORDER BY id"},
+            {&add_user_,
+             "INSERT INTO user(id, app, name, epoch, last, floor, generation) "
+             "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)"},
+            {&put_user_,
+             "UPDATE user SET epoch = ?2, last = ?3, floor = ?4, generation = ?5 WHERE id = ?1"},
+            {&put_epoch_, "UPDATE user SET epoch = ?2 WHERE id = ?1"},
+            {&find_devices_, "SELECT name, cursor, used_at, acked FROM device WHERE user = ?1"},
+            {&put_device_,
+             "REPLACE INTO device(user, name, cursor, acked, used_at) VALUES(?1, ?2, ?3, ?4, ?5)"},
+            {&drop_device_, "DELETE FROM device WHERE user = ?1 AND name = ?2"},
+            {&sweep_devices_,
+             "SELECT user, name, used_at FROM device WHERE (user, name) > (?1, ?2) "
+             "ORDER BY user, name LIMIT ?3"},
+            {&find_streams_, "SELECT name, position, used_at FROM stream WHERE user = ?1"},
+            {&put_stream_,
+             "REPLACE INTO stream(user, name, position, used_at) VALUES(?1, ?2, ?3, ?4)"},
+            {&drop_stream_, "DELETE FROM stream WHERE user = ?1 AND name = ?2"},
+            {&sweep_streams_,
+             "SELECT user, name, used_at FROM stream WHERE (user, name) > (?1, ?2) "
+             "ORDER BY user, name LIMIT ?3"},
+            {&find_conversation_, "SELECT cseq FROM conversation WHERE low = ?1 AND high = ?2"},
+            {&put_conversation_, "REPLACE INTO conversation(low, high, cseq) VALUES(?1, ?2, ?3)"},
+            {&add_message_,
+             "INSERT INTO message(id, user, seq, sender, fp, typeu, bridge, cseq, send_ts, "
+             "accepted_at, text) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"},
+            {&drop_messages_, "DELETE FROM message WHERE user = ?1 AND seq <= ?2"},
+            {&find_log_id_,
+             "SELECT id FROM message WHERE user = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1"},
+            {&find_fingerprint_, "SELECT fp FROM message WHERE user = ?1 AND seq = ?2"},
+            {&find_messages_,
+             "SELECT seq, user.name, fp, typeu, bridge, cseq, send_ts, text "
+             "FROM message CROSS JOIN user ON user.id = message.sender "
+             "WHERE message.user = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"},
+            {&find_oldest_,
+             "SELECT app, name, seq, accepted_at "
+             "FROM message CROSS JOIN user ON user.id = message.user "
+             "ORDER BY message.id LIMIT ?1 OFFSET ?2"},
+        };
+        for (const auto& [statement, sql] : statements) {
+            if (const int code = file_.prepare(sql, *statement)) return code;
+        }
+        return SQLITE_OK;
+    }
+
+    int load() {
+        SqliteStatement select;
+        int code = file_.prepare(
+            "SELECT value, (SELECT coalesce(max(id), 0) FROM user), "
+            "(SELECT coalesce(max(id), 0) FROM message) FROM meta WHERE key = 1",
+            select);
+        if (code != SQLITE_OK) return code;
+        code = select.step();
+        if (code != SQLITE_ROW) return code == SQLITE_DONE ? SQLITE_CORRUPT : code;
+        last_now_ = select.integer(0);
+        last_user_id_ = select.integer(1);
+        if ((code = dedup_.open(file_))) return code;
+        // An id is used once, even when its message is gone: see SqliteDedup.
+        last_message_id_ = std::max(select.integer(2), dedup_.settled_id());
+        return SQLITE_OK;
+    }
+
+    std::error_code result(int code) {
+        if (code == SQLITE_OK || code == SQLITE_ROW || code == SQLITE_DONE) return {};
+        last_error_ = file_.describe(code);
+        return make_error_code(Errc::kBusy);
+    }
+
+    // `take` says whether to go on.
+    template <class Function>
+    std::error_code each_row(SqliteStatement& select, Function&& take) {
+        int code = SQLITE_ROW;
+        while ((code = select.step()) == SQLITE_ROW) {
+            if (!take(select)) break;
+        }
+        const std::error_code error = result(code);
+        select.reset();
+        return error;
+    }
+
+    // `at` is where the last call stopped; looks at no more than four rows for one that goes.
+    std::error_code sweep(SqliteStatement& select, NamedKey& at, std::int64_t before,
+                          std::size_t rows_max, std::vector<NamedKey>& keys, bool& is_finished) {
+        const auto looks_max = std::min<std::uint64_t>(rows_max, kNumberMax / 4) * 4;
+        const std::size_t keys_max = keys.size() + rows_max;
+        const NamedKey from = at;
+        select.bind(from.user).bind(std::string_view(from.name)).bind(looks_max);
+        std::uint64_t looked = 0;
+        const auto error = each_row(select, [&](const SqliteStatement& row) {
+            ++looked;
+            at = {row.integer(0), std::string(row.text(1))};
+            if (row.integer(2) < before) keys.push_back(at);
+            return keys.size() < keys_max;
+        });
+        is_finished = looked < looks_max && keys.size() < keys_max;
+        if (is_finished) at = {};
+        return error;
+    }
+
+    int forget(const WriteSet& set) {
+        int code = SQLITE_OK;
+        for (const NamedKey& key : set.forgotten_devices) {
+            if ((code = drop_device_.bind(key.user).bind(std::string_view(key.name)).run())) {
+                return code;
+            }
+        }
+        for (const NamedKey& key : set.forgotten_streams) {
+            if ((code = drop_stream_.bind(key.user).bind(std::string_view(key.name)).run())) {
+                return code;
+            }
+        }
+        if ((code = dedup_.forget(set.forgotten_dedup))) return code;
+        for (const auto& [user, up_to] : set.forgotten_messages) {
+            if ((code = drop_messages_.bind(user).bind(up_to).run())) return code;
+        }
+        return code;
+    }
+
+    int write_users(const WriteSet& set) {
+        int code = SQLITE_OK;
+        for (const WriteSet::User& write : set.users) {
+            const UserRow& row = *write.row;
+            if (write.only_last) continue;  // The log knows.
+            if (write.is_new) {
+                add_user_.bind(row.id)
+                    .bind(std::string_view(row.app))
+                    .bind(std::string_view(row.name))
+                    .bind(std::string_view(row.epoch))
+                    .bind(row.last)
+                    .bind(row.floor)
+                    .bind(row.generation);
+                code = add_user_.run();
+            } else {
+                put_user_.bind(row.id)
+                    .bind(std::string_view(row.epoch))
+                    .bind(row.last)
+                    .bind(row.floor)
+                    .bind(row.generation);
+                code = put_user_.run();
+            }
+            if (code != SQLITE_OK) return code;
+        }
+        for (const auto& [id, epoch] : set.epochs) {
+            if ((code = put_epoch_.bind(id).bind(std::string_view(epoch)).run())) return code;
+        }
+        return code;
+    }
+
+    int write_sessions(WriteSet& set) {
+        int code = SQLITE_OK;
+        std::string acked;
+        for (const auto& [user, row] : set.devices) {
+            acked.clear();
+            for (const Position position : row->acked) append_number(position, acked);
+            put_device_.bind(user)
+                .bind(std::string_view(row->device))
+                .bind(row->cursor)
+                .bind_blob(acked)
+                .bind(row->used_at);
+            if ((code = put_device_.run())) return code;
+        }
+        for (const auto& [user, row] : set.streams) {
+            put_stream_.bind(user)
+                .bind(std::string_view(row->stream))
+                .bind(row->position)
+                .bind(row->used_at);
+            if ((code = put_stream_.run())) return code;
+        }
+        // In the order of the table: neighbours share pages.
+        std::sort(set.conversations.begin(), set.conversations.end(),
+                  [](const auto& a, const auto& b) {
+                      return std::pair(a.first.low, a.first.high) <
+                             std::pair(b.first.low, b.first.high);
+                  });
+        for (const auto& [key, cseq] : set.conversations) {
+            if ((code = put_conversation_.bind(key.low).bind(key.high).bind(cseq).run())) {
+                return code;
+            }
+        }
+        return code;
+    }
+
+    // Whether the log loses messages that `dedup` does not have yet.
+    int find_unsettled(const WriteSet& set, bool& is_unsettled) {
+        is_unsettled = false;
+        for (const auto& [user, up_to] : set.forgotten_messages) {
+            const int code = find_log_id_.bind(user).bind(up_to).step();
+            if (code == SQLITE_ROW && find_log_id_.integer(0) > dedup_.settled_id()) {
+                is_unsettled = true;
+            }
+            find_log_id_.reset();
+            if (code != SQLITE_ROW && code != SQLITE_DONE) return code;
+            if (is_unsettled) break;
+        }
+        return SQLITE_OK;
+    }
+
+    int write_messages(const std::vector<MessageRow>& rows) {
+        std::int64_t id = last_message_id_;
+        for (const MessageRow& row : rows) {
+            const StoredMessage& message = *row.message;
+            const FingerprintBlob fp(message.fp);
+            add_message_.bind(++id)
+                .bind(row.user)
+                .bind(row.seq)
+                .bind(row.sender)
+                .bind_blob(fp.view())
+                .bind(message.typeu)
+                .bind(message.bridge ? 1 : 0)
+                .bind(message.cseq)
+                .bind(message.send_ts)
+                .bind(row.accepted_at)
+                .bind(std::string_view(message.text));
+            if (const int code = add_message_.run()) return code;
+        }
+        return SQLITE_OK;
+    }
+
+    SqliteFile file_;  // Before its statements: it goes last.
+    SqliteStatement begin_, commit_, rollback_, put_now_;
+    SqliteStatement find_user_, find_user_ids_, add_user_, put_user_, put_epoch_;
+    SqliteStatement find_devices_, put_device_, drop_device_, sweep_devices_;
+    SqliteStatement find_streams_, put_stream_, drop_stream_, sweep_streams_;
+    SqliteStatement find_conversation_, put_conversation_;
+    SqliteStatement add_message_, drop_messages_, find_fingerprint_, find_messages_, find_oldest_;
+    SqliteStatement find_log_id_;
+    SqliteDedup dedup_;
+    NamedKey streams_at_, devices_at_;
+    std::int64_t last_now_ = 0;
+    UserId last_user_id_ = 0;
+    std::int64_t last_message_id_ = 0;
+    std::string last_error_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<MessageStore>> open_sqlite_message_store(const std::string& path,
+                                                                const StoreOptions& options,
+                                                                FingerprintSource& epochs,
+                                                                std::string& why) {
+    auto tables = std::make_unique<SqliteTables>();
+    if (std::error_code error = tables->open(path, why)) return error;
+    return std::unique_ptr<MessageStore>(
+        std::make_unique<MessageRules>(std::move(tables), options, epochs));
+}
+
+}  // namespace petrel
