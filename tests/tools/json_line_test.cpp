@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace petrel::tools {
 namespace {
@@ -13,6 +14,17 @@ namespace {
 TEST_CASE("JsonLine: members come in the order of the calls") {
     std::string line = JsonLine("accepted").text("fp", "a").number("attempts", 1).take();
     CHECK(line == R"({"event":"accepted","fp":"a","attempts":1})");
+}
+
+TEST_CASE("JsonLine: a half-made line may be handed on") {
+    JsonLine first("x");
+    first.text("fp", "a fingerprint longer than what a short string holds in itself");
+    JsonLine copy = first;
+    JsonLine moved = std::move(first);
+    copy.number("n", 1);
+    moved.number("n", 2);
+    CHECK(copy.take().find(R"("n":1})") != std::string::npos);
+    CHECK(moved.take().find(R"("n":2})") != std::string::npos);
 }
 
 TEST_CASE("JsonLine: quotes, backslashes and control characters are escaped") {

@@ -29,7 +29,8 @@ std::string message(const std::string& fp, int cseq, const std::string& extra = 
 
 const std::string kOnline =
     R"({"event":"online","user":"bob","app":"default","device":"listen"})" "\n";
-const std::string kBob = kOnline + message("a", 1) + message("b", 2) + R"({"event":"offline"})" "\n";
+const std::string kBob =
+    kOnline + message("a", 1) + message("b", 2) + R"({"event":"offline"})" "\n";
 
 struct Reading {
     Ledger ledger;
@@ -62,6 +63,20 @@ TEST_CASE("LedgerReader: redelivered is read") {
     reading.reader.read_text("bob", kBob + message("b", 2, R"(,"redelivered":true)"));
     CHECK(reading.report().redelivered == 1);
     CHECK(reading.report().doubled == 0);
+}
+
+TEST_CASE("LedgerReader: messages without QoS need no fingerprint and are not judged") {
+    Reading reading;
+    reading.reader.read_text(
+        "bob", R"({"event":"message","fp":null,"from":"alice","to":"bob","qos":false,"user":"bob"})"
+               "\n"
+               R"({"event":"message","fp":"n","from":"alice","to":"bob","qos":false,"user":"bob"})"
+               "\n"
+               R"({"event":"message","fp":"n","from":"alice","to":"bob","qos":false,"user":"bob"})"
+               "\n");
+    CHECK(reading.reader.totals().broken == 0);
+    CHECK(reading.report().doubled == 0);
+    CHECK(reading.report().not_judged == 1);
 }
 
 TEST_CASE("LedgerReader: a gateway's trace is read") {

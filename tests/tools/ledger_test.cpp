@@ -332,8 +332,11 @@ TEST_CASE("Ledger: without QoS nothing is judged") {
 
 TEST_CASE("Ledger: accepted and in no trace is uncommitted once there is a trace") {
     LedgerWorld world;
-    world.deliver_all({"a", "b", "c"});
+    for (const char* fp : {"a", "b", "c", "d"}) {
+        world.ledger.accepted(world.alice, LedgerWorld::key(fp), {"carol", 1, 1, {}});
+    }
     CHECK(world.ledger.report().uncommitted == 0);
+    world.ledger.pushed(world.gateway, LedgerWorld::key("d"));
     world.ledger.committed(world.gateway, LedgerWorld::key("a"), "bob", 1);
     world.ledger.duplicate(world.gateway, LedgerWorld::key("b"));
     const Report report = world.ledger.report();
@@ -341,6 +344,20 @@ TEST_CASE("Ledger: accepted and in no trace is uncommitted once there is a trace
     CHECK(report.duplicates_suppressed == 1);
     CHECK(world.verdict_of("c") == Verdict::kUncommitted);
     CHECK_FALSE(report.is_ok(true));
+}
+
+TEST_CASE("Ledger: a delivered message needs no line in a trace") {
+    LedgerWorld world;
+    world.deliver_all({"a"});
+    world.ledger.committed(world.gateway, LedgerWorld::key("b"), "carol", 1);
+    CHECK(world.ledger.report().uncommitted == 0);
+}
+
+TEST_CASE("Ledger: accepted by the stream's height alone needs no line in a trace") {
+    LedgerWorld world;
+    world.ledger.accepted(world.alice, LedgerWorld::key("a"), {"carol", {}, 2, {}});
+    world.ledger.committed(world.gateway, LedgerWorld::key("b"), "carol", 1);
+    CHECK(world.ledger.report().uncommitted == 0);
 }
 
 TEST_CASE("Ledger: committed twice under two numbers is doubled") {

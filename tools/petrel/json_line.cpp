@@ -59,20 +59,26 @@ bool LineWriter::has_failed() const {
     return state_->has_failed;
 }
 
-JsonLine::JsonLine(std::string_view event) : writer_(line_) { text("event", event); }
+JsonLine::JsonLine(std::string_view event) { text("event", event); }
+
+void JsonLine::begin(std::string_view name) {
+    line_.append(line_.empty() ? "{\"" : ",\"");
+    line_.append(name).append("\":");
+}
 
 JsonLine& JsonLine::text(std::string_view name, std::string_view value) {
+    begin(name);
     if (is_valid_utf8(value)) {
-        writer_.text(name, value);
+        append_json_string(line_, value);
     } else {
-        writer_.text(name, to_valid_utf8(value));
+        append_json_string(line_, to_valid_utf8(value));
     }
     return *this;
 }
 
 JsonLine& JsonLine::real(std::string_view name, double value) {
     if (!std::isfinite(value)) return null(name);
-    writer_.begin(name);
+    begin(name);
     std::array<char, 400> digits{};  // The longest double in fixed notation has 309 of them.
     const auto result = std::to_chars(digits.data(), digits.data() + digits.size(), value,
                                       std::chars_format::fixed, 3);
@@ -88,19 +94,21 @@ JsonLine& JsonLine::real(std::string_view name, const std::optional<double>& val
 }
 
 JsonLine& JsonLine::boolean(std::string_view name, bool value) {
-    writer_.boolean(name, value);
+    begin(name);
+    line_.append(value ? "true" : "false");
     return *this;
 }
 
 JsonLine& JsonLine::null(std::string_view name) {
-    writer_.null(name);
+    begin(name);
+    line_.append("null");
     return *this;
 }
 
 void JsonLine::print(LineWriter& out) { out.write(take()); }
 
 std::string JsonLine::take() {
-    writer_.close();
+    line_ += '}';
     return std::move(line_);
 }
 

@@ -41,7 +41,7 @@ private:
 // Builds one line:
 //   JsonLine("accepted").text("fp", fp).number("attempts", 1).real("ms", 0.8).print();
 // Names are literals that need no escaping; values may be any bytes (what is not UTF-8 becomes
-// U+FFFD). print() or take() ends it; call one of them once.
+// U+FFFD). print() or take() ends it; call one of them once. Movable and copyable.
 class JsonLine {
 public:
     explicit JsonLine(std::string_view event);
@@ -49,7 +49,13 @@ public:
     JsonLine& text(std::string_view name, std::string_view value);
     template <class Integer>
     JsonLine& number(std::string_view name, Integer value) {
-        writer_.number(name, value);
+        static_assert(std::is_integral_v<Integer> && !std::is_same_v<Integer, bool>);
+        begin(name);
+        if constexpr (std::is_signed_v<Integer>) {
+            append_number(line_, static_cast<std::int64_t>(value));
+        } else {
+            append_number(line_, static_cast<std::uint64_t>(value));
+        }
         return *this;
     }
     // nullopt is written as null.
@@ -67,8 +73,9 @@ public:
     std::string take();
 
 private:
+    void begin(std::string_view name);
+
     std::string line_;
-    JsonObjectWriter writer_;
 };
 
 // Human text on stdout through the same lock as the lines.

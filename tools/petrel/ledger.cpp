@@ -169,7 +169,9 @@ void Ledger::accepted(Source source, const MessageKey& key, const Accepted& even
     message.flags |= kAccepted;
     message.attempts = std::max(message.attempts, event.attempts);
     if (event.ms) message.ms = static_cast<float>(*event.ms);
-    if (event.cseq && (message.flags & kHasCseq) == 0) message.cseq = *event.cseq;
+    if (!event.cseq) return;
+    message.flags |= kAckHadCseq;
+    if ((message.flags & kHasCseq) == 0) message.cseq = *event.cseq;
 }
 
 void Ledger::settled(Source source, const MessageKey& key, Outcome outcome, int code,
@@ -186,10 +188,12 @@ void Ledger::handed_up(Source source, const DeviceKey& key, const HandedUp& even
     if (device_number == kNone) return;
     const std::uint32_t owner = devices_[device_number].party;
     parties_[owner].has_listened = true;
+    if (event.fp.empty()) return;
     const std::uint32_t index = find_or_add(party(event.app, event.from), event.fp);
     if (index == kNone) return;
     Message& message = messages_[index];
     set_recipient(message, event.app, event.to.empty() ? key.user : event.to);
+    if (!event.has_qos) message.flags |= kNoQos;
     if (event.cseq && (message.flags & kHasCseq) == 0) message.cseq = *event.cseq;
     const bool is_group = event.conv.substr(0, 2) == "g:";
     if (message.recipient == owner || is_group) message.flags |= kDelivered;
@@ -284,6 +288,12 @@ void Ledger::duplicate(Source, const MessageKey& key) {
     if (index != kNone) messages_[index].flags |= kCommitted;
 }
 
+void Ledger::pushed(Source, const MessageKey& key) {
+    has_trace_ = true;
+    const std::uint32_t index = find_or_add(key);
+    if (index != kNone) messages_[index].flags |= kCommitted;
+}
+
 void Ledger::refused(Source, const MessageKey&, int) {
     has_trace_ = true;
     ++refused_;
@@ -291,6 +301,14 @@ void Ledger::refused(Source, const MessageKey&, int) {
 
 bool Ledger::is_heard_of(const Message& message) const {
     return message.recipient != kNone && parties_[message.recipient].has_listened;
+}
+
+// A gateway killed between its commit and the trace of it leaves no line; at the next login the
+// sender hears of the commit by the stream's height alone, which tells no cseq (PROTOCOL.md section
+// 4.2). So only an acceptance with a cseq must have its line, and no delivered message needs one.
+bool Ledger::is_uncommitted(const Message& message) const {
+    const auto has = [&](int flags) { return (message.flags & flags) != 0; };
+    return has_trace_ && has(kAckHadCseq) && !has(kCommitted) && !has(kDelivered);
 }
 
 void Ledger::mark_listeners() {
@@ -334,7 +352,7 @@ Verdict Ledger::judge(const Message& message) const {
         if (is_accepted && is_heard_of(message)) return Verdict::kLost;
         if (!is_accepted && message.outcome == Outcome::kLost) return Verdict::kLost;
     }
-    if (has_trace_ && has(kAccepted) && !has(kCommitted)) return Verdict::kUncommitted;
+    if (is_uncommitted(message)) return Verdict::kUncommitted;
     if (has(kContradicted)) return Verdict::kContradicted;
     if (has(kQueued) && message.outcome == Outcome::kNone) return Verdict::kPending;
     if (has(kRedelivered)) return Verdict::kRedelivered;
@@ -369,7 +387,7 @@ void Ledger::count(const Message& message, Report& report) const {
     if (has(kDelivered)) ++report.delivered;
     if (has(kDelivered) && !has(kDoubled) && !is_disordered) ++report.delivered_once;
     if (has(kContradicted)) ++report.contradicted;
-    if (has_trace_ && has(kAccepted) && !has(kCommitted)) ++report.uncommitted;
+    if (is_uncommitted(message)) ++report.uncommitted;
     if (has(kQueued) && message.outcome == Outcome::kNone) ++report.pending;
     switch (verdict) {
         case Verdict::kLost: ++report.lost; break;

@@ -81,6 +81,7 @@ public:
         std::string_view conv;
         std::optional<std::uint64_t> cseq;
         bool is_redelivered = false;
+        bool has_qos = true;  // Without it nothing is judged, and `fp` may be "".
     };
     void handed_up(Source source, const DeviceKey& device, const HandedUp& message);
 
@@ -97,6 +98,7 @@ public:
     void committed(Source source, const MessageKey& key, std::string_view to,
                    std::optional<std::uint64_t> cseq);
     void duplicate(Source source, const MessageKey& key);  // Suppressed by the gateway.
+    void pushed(Source source, const MessageKey& key);     // From an inbox, so it was committed.
     void refused(Source source, const MessageKey& key, int code);
 
     // Judges all that is known by now.
@@ -112,7 +114,7 @@ private:
         kQueued = 1 << 0,       // By the sender's own log.
         kOpen = 1 << 1,         // Queued, and no outcome since.
         kAccepted = 1 << 2,     // By the sender's own log.
-        kCommitted = 1 << 3,    // By a trace: written, or found as a duplicate.
+        kCommitted = 1 << 3,    // By a trace: written, pushed, or found as a duplicate.
         kHasCseq = 1 << 4,      // `cseq` is set, by a commit.
         kDelivered = 1 << 5,
         kDoubled = 1 << 6,
@@ -122,6 +124,7 @@ private:
         kLate = 1 << 10,        // A device got it after one that was queued later; by report().
         kContradicted = 1 << 11,
         kNoQos = 1 << 12,
+        kAckHadCseq = 1 << 13,
     };
     struct Message {
         FingerprintKey fp;
@@ -177,6 +180,7 @@ private:
     void note_first(Message& message, std::uint32_t device_number, const HandedUp& event);
     void note_again(Message& message, Delivery& delivery, bool is_marked);
     bool is_heard_of(const Message& message) const;
+    bool is_uncommitted(const Message& message) const;
     void mark_listeners();
     void mark_late();
     Verdict judge(const Message& message) const;

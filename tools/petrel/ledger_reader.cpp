@@ -205,11 +205,12 @@ bool LedgerReader::take_device_event(Log& log, const LogEvent& event) {
     if (event.event == "message") {
         // Old lines say no user: the recipient is.
         const std::string_view user = event.user.empty() ? event.to : event.user;
-        if (event.fp.empty() || event.from.empty() || user.empty()) return false;
+        const bool needs_fp = event.has_qos;
+        if ((needs_fp && event.fp.empty()) || event.from.empty() || user.empty()) return false;
         observe(log, event);
         ledger_.handed_up(log.source, {event.app, user, event.device},
                           {event.app, event.from, event.to, event.fp, event.conv, event.cseq,
-                           event.is_redelivered});
+                           event.is_redelivered, event.has_qos});
         return true;
     }
     if (!event.user.empty() && log.sender.empty()) log.sender = event.user;
@@ -221,7 +222,11 @@ bool LedgerReader::take_device_event(Log& log, const LogEvent& event) {
 }
 
 bool LedgerReader::take_gateway_event(Log& log, const LogEvent& event) {
-    const std::string_view from = event.from.empty() ? event.user : event.from;
+    // Of a push the user is the recipient; elsewhere it is the sender, who may write "-1" or leave
+    // its own name out.
+    const bool is_push = event.event == "pushed";
+    const bool says_sender = !event.from.empty() && event.from != "-1";
+    const std::string_view from = says_sender || is_push ? event.from : event.user;
     const MessageKey key{event.app, from, event.fp};
     const bool is_of_message = !event.fp.empty() && !from.empty();
     if (event.event == "committed" || event.event == "duplicate") {
@@ -230,6 +235,8 @@ bool LedgerReader::take_gateway_event(Log& log, const LogEvent& event) {
     observe(log, event);
     if (event.event == "committed") ledger_.committed(log.source, key, event.to, event.cseq);
     if (event.event == "duplicate") ledger_.duplicate(log.source, key);
+    // Without a position it came without QoS, straight through.
+    if (is_push && is_of_message && event.seq) ledger_.pushed(log.source, key);
     if (event.event == "refused") {
         ledger_.refused(log.source, key, static_cast<int>(event.code.value_or(0)));
     }

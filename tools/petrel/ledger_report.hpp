@@ -27,7 +27,7 @@ enum class Verdict : std::uint8_t {
     kDoubled,       // A device got it twice, the second time unmarked and not after a break.
     kDisordered,    // A device got it after a later one.
     kLost,          // Accepted or given up as lost, and no device of the recipient has it.
-    kUncommitted,   // Accepted, and the gateways' traces know of no commit.
+    kUncommitted,   // Accepted with a cseq, not seen delivered, and in no gateway's trace.
     kContradicted,  // Two outcomes that exclude each other.
     kPending,       // Queued, no outcome.
     kUnknown,
