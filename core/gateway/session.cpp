@@ -350,6 +350,8 @@ void Session::login_again(const Login& login) {
     response.code = verdict.code;
     response.error_msg = verdict.message;
     response.to = identity_.user.user;
+    // The client may have sent it twice and missed the first answer: it is said again as it was.
+    if (verdict.code == 0) response.v1 = login_reply_;
     if (profile_ == ProfileId::kMobileImSdk) {
         response.first_login_time =
             verdict.code == 0 ? static_cast<std::int64_t>(generation_) : std::int64_t{-1};
@@ -423,7 +425,8 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
         reply.window_bytes = options_.window_bytes;
         reply.max_payload = options_.payload_max;
         reply.server_ts = router_.wall_ms();
-        response.v1 = std::move(reply);
+        login_reply_ = std::move(reply);
+        response.v1 = login_reply_;
     } else if (profile_ == ProfileId::kMobileImSdk) {
         response.first_login_time = static_cast<std::int64_t>(generation_);
     }

@@ -211,6 +211,7 @@ private:
     ProfileId profile_ = ProfileId::kUndecided;    // v1 from the handshake, plain from the login.
     Identity identity_;                            // From kDeciding on.
     std::uint64_t generation_ = 0;                 // While online.
+    std::optional<LoginReplyV1> login_reply_;      // v1, while online.
     std::uint32_t client_window_ = 64;             // v1, of its login.
     std::uint32_t client_window_bytes_ = 1 << 20;
     Position stream_first_ = 1;                    // v1, of its login.

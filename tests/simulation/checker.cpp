@@ -46,11 +46,16 @@ void Checker::on_committed(const AppendRequest& request, const AppendResult& res
 
 void Checker::on_outcome(const Device& sender, const OutcomeEvent& event) {
     const std::string key = key_of(sender.user, event.record.fp);
-    const auto found = messages_.find(key);
-    if (found == messages_.end() || !found->second.was_taken) {
-        return fail("an outcome for a message that nobody sent: " + key);
+    Message& message = messages_[key];
+    if (!message.was_taken) {
+        // In the file, but send() had not returned when the process died.
+        if (crashed_.count(sender) == 0) {
+            return fail("an outcome for a message that nobody sent: " + key);
+        }
+        message.was_taken = true;
+        message.sender = sender;
+        message.to = event.record.to;
     }
-    Message& message = found->second;
     const Outcome outcome = event.record.outcome;
     if (event.is_correction) {
         if (message.outcome != Outcome::kLost || message.is_corrected) {
@@ -106,7 +111,7 @@ void Checker::on_message(const Device& receiver, const MessageEvent& event) {
     std::uint64_t& last_cseq = arrivals.last_cseq[event.conv];
     if (event.cseq <= last_cseq) fail("out of order in " + event.conv + " at " + name(receiver));
     last_cseq = event.cseq;
-    if (!message.was_taken || message.sender.is_plain) return;
+    if (message.order == 0 || message.sender.is_plain) return;
     std::uint64_t& last_order = arrivals.last_order[name(message.sender)];
     if (message.order <= last_order) {
         fail("not in the order of the send calls: " + key + " at " + name(receiver));
@@ -114,7 +119,14 @@ void Checker::on_message(const Device& receiver, const MessageEvent& event) {
     last_order = message.order;
 }
 
-void Checker::on_crash(const Device&) {}
+// An outcome whose removal was not on the disk yet is told once more.
+void Checker::on_crash(const Device& device) {
+    crashed_.insert(device);
+    for (auto& [key, message] : messages_) {
+        const bool is_of_device = !(message.sender < device) && !(device < message.sender);
+        if (is_of_device) message.is_outcome_done = false;
+    }
+}
 
 bool Checker::is_settled() const { return missing().empty(); }
 

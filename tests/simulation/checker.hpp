@@ -70,6 +70,7 @@ private:
     std::map<std::string, std::vector<std::string>> committed_to_;  // Keys, by recipient.
     std::map<std::string, std::set<std::uint64_t>> cseqs_;          // By conversation.
     std::map<Device, std::uint64_t> next_order_;
+    std::set<Device> crashed_;                                      // At least once.
     std::uint64_t handed_up_ = 0;
     std::uint64_t redelivered_ = 0;
     std::optional<std::string> violation_;

@@ -201,6 +201,7 @@ private:
 
     const Options options_;
     Faults faults_;
+    std::deque<std::string> chart_;   // Before all that may still write to it when it ends.
     Schedule schedule_;
     Checker checker_;
     SimGateway gateway_;
@@ -209,7 +210,6 @@ private:
     std::vector<std::weak_ptr<Connection>> connections_;
     std::uint64_t next_connection_ = 1;
     std::uint64_t steps_ = 0;
-    std::deque<std::string> chart_;
 };
 
 }  // namespace
