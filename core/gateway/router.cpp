@@ -118,22 +118,33 @@ void Router::begin_login(const UserKey& key, UserEntry& entry, LoginAsk ask) {
     PendingLogin pending;
     pending.id = (std::uint64_t{options_.shard} << kShardShift) | next_login_++;
     pending.displacing = decision.losers.size();
+    pending.ask = std::move(ask);
     logins_.emplace(pending.id, key);
+    // In place before anybody is told: a loser on this shard answers at once.
+    entry.current = std::move(pending);
+    if (decision.losers.empty()) return open(entry);
     for (const LiveSession& loser : decision.losers) {
         entry.live.erase(std::find_if(entry.live.begin(), entry.live.end(), [&](const auto& live) {
             return live.session == loser.session;
         }));
+    }
+    const LoginAsk& winner = entry.current->ask;
+    std::vector<Displace> displaces;
+    for (const LiveSession& loser : decision.losers) {
         Displace displace;
         displace.session = loser.session;
-        displace.login = pending.id;
+        displace.login = entry.current->id;
         displace.user = key;
-        displace.is_same_login = ask.generation != 0 && ask.generation == loser.generation;
-        displace.device = ask.identity.device;
-        send(shard_of(loser.session), std::move(displace));
+        displace.is_same_login =
+            winner.generation != 0 && winner.generation == loser.generation;
+        displace.device = winner.identity.device;
+        displaces.push_back(std::move(displace));
     }
-    pending.ask = std::move(ask);
-    entry.current = std::move(pending);
-    if (entry.current->displacing == 0) open(entry);
+    // From here on the entry may be gone: the last answer may end the login.
+    for (Displace& displace : displaces) {
+        const unsigned shard = shard_of(displace.session);
+        send(shard, std::move(displace));
+    }
 }
 
 void Router::handle(Displace& displace) {
