@@ -29,6 +29,7 @@ enum class Spelling : std::uint8_t { kNone, kImSdk, kMobileImSdk };
 struct Decoded {
     Packet packet;
     Spelling spelling = Spelling::kNone;
+    std::int64_t type = 0;  // As on the wire: it tells a client's ack from a server's.
 };
 
 // `profile` decides what a 54 and the payloads of 1, 4, 50, 51 mean; kUndecided reads as im-sdk. A

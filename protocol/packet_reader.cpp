@@ -199,6 +199,7 @@ Result<Decoded> PacketReader::read(char* text, std::size_t size) {
     const auto type = read_type(table[envelope::kType]);
     if (!type) return Errc::kInvalidPacket;
     JsonFields fields(table.data());
+    decoded_.type = *type;
     common_.frame = text;
     read_common(fields);
     if (!fields.is_valid()) return Errc::kInvalidPacket;

@@ -9,6 +9,7 @@
 namespace petrel {
 namespace {
 
+constexpr int kTypeAck = 4;  // A client's; an Ack of another type is a server's.
 constexpr std::string_view kPlainDevice = "-";
 constexpr std::string_view kDefaultApp = "default";
 
@@ -98,7 +99,7 @@ void Session::on_binary() {
 void Session::on_drained() {
     if (state_ != State::kOnline) return;
     send_->set_writable(true);
-    push();
+    host_.want_flush(*this);
 }
 
 void Session::on_connection_closed(std::uint16_t code) {
@@ -169,6 +170,8 @@ void Session::send(const Data& data) {
     scratch_.clear();
     encode(data, profile_, Side::kServer, scratch_);
     ++counters_.pushed;
+    counters_.retransmitted += send_->retransmissions() - retransmissions_;
+    retransmissions_ = send_->retransmissions();
     trace("pushed", data);
     transmit(scratch_);
 }
@@ -204,7 +207,7 @@ void Session::dispatch(std::string_view text) {
     Packet& packet = decoded->packet;
     if (auto* data = std::get_if<Data>(&packet)) {
         handle(*data, text);
-    } else if (auto* ack = std::get_if<Ack>(&packet)) {
+    } else if (auto* ack = std::get_if<Ack>(&packet); ack != nullptr && decoded->type == kTypeAck) {
         handle(*ack, text);
     } else if (auto* heartbeat = std::get_if<Heartbeat>(&packet)) {
         handle(*heartbeat, text);
@@ -252,7 +255,10 @@ void Session::handle(Heartbeat& heartbeat, std::string_view text) {
         report_handled();
         receive_.on_sent_mark(heartbeat.positions->sent);
     }
-    if (is_v1()) response.positions = Positions{send_->sent_mark(), receive_.rx(), receive_.h()};
+    if (is_v1()) {
+        receive_.flush();  // First: only the ack has the details of what h covers.
+        response.positions = Positions{send_->sent_mark(), receive_.rx(), receive_.h()};
+    }
     send(Packet(std::move(response)));
 }
 
@@ -271,7 +277,9 @@ void Session::handle(Echo& echo) {
 void Session::handle(Ack& ack, std::string_view text) {
     if (state_ != State::kOnline) return refuse_before_login(text);
     if (!is_v1()) {
+        const std::uint64_t unknown = send_->unknown_acks();
         if (!ack.fp.empty()) send_->on_fingerprint_ack(ack.fp);
+        counters_.unknown_acks += send_->unknown_acks() - unknown;
         report_handled();
         return;
     }
@@ -293,11 +301,10 @@ void Session::handle(Login& login) {
     identity_.user.user = login.user;
     LoginAsk ask;
     if (is_v1()) {
-        if (!login.v1 || login.v1->device.empty() || login.v1->device.size() > 64 ||
-            login.v1->device == kPlainDevice || login.v1->outbox.stream.empty()) {
+        if (!login.v1 || login.v1->device == kPlainDevice || login.v1->outbox.stream.empty()) {
             return refuse_login(static_cast<int>(Errc::kInvalidPacket),
-                                "a petrel.v1 login needs a petrel object with a device (1-64 "
-                                "characters, not \"-\") and an outbox stream",
+                                "a petrel.v1 login needs a petrel object with a device other "
+                                "than \"-\" and an outbox stream",
                                 false, {});
         }
         identity_.device = login.v1->device;
@@ -306,8 +313,8 @@ void Session::handle(Login& login) {
         ask.inbox = std::move(login.v1->inbox);
         ask.outbox = std::move(login.v1->outbox);
         ask.receives = login.v1->window > 0;
-        client_window_ = login.v1->window;
-        client_window_bytes_ = login.v1->window_bytes;
+        client_window_ = std::min(login.v1->window, options_.push_window_max);
+        client_window_bytes_ = std::min(login.v1->window_bytes, options_.push_window_bytes_max);
         stream_ = ask.outbox.stream;
         stream_first_ = std::max<Position>(1, ask.outbox.first);
     } else {

@@ -60,6 +60,8 @@ struct SessionOptions {
     std::size_t waiting_packets_max = 64;                      // Behind a login under decision.
     std::size_t waiting_bytes_max = 1 << 20;
     std::size_t plain_pending_max = 1024;                      // Plain: not yet decided, then 302.
+    std::uint32_t push_window_max = 1024;                      // Unhandled, whatever window...
+    std::uint32_t push_window_bytes_max = 4 << 20;             // ...the client would take.
     std::size_t push_packets_max = 256;                        // Queued on the socket: pushes wait.
     std::size_t push_bytes_max = 256 * 1024;
     std::size_t queued_bytes_max = 1 << 20;                    // Of what cannot wait: close 4005.
@@ -227,6 +229,7 @@ private:
     SilenceCheck silence_;
     QosReceiveDaemon receive_;
     std::optional<QosSendDaemon> send_;            // From the login on: its strategy is the profile's.
+    std::uint64_t retransmissions_ = 0;            // Of send_, as counted.
     InboxFeed feed_;
     std::deque<PendingAppend> pending_;
     std::size_t pending_bytes_ = 0;

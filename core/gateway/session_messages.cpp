@@ -137,6 +137,7 @@ bool Session::hand_to_store(Data& data, PendingAppend pending) {
         request.stream = stream_;
         request.seq = data.seq;
         request.prev = data.prev.value_or(data.seq - 1);
+        request.told = receive_.h();
     }
     request.fp = std::move(data.fp);
     request.to = std::move(data.to);
@@ -172,7 +173,7 @@ void Session::on_append_result(const AppendResult& result) {
     } else {
         on_result_plain(result, pending);
     }
-    host_.want_flush(*this);
+    if (state_ == State::kOnline) host_.want_flush(*this);
 }
 
 void Session::on_result_v1(const AppendResult& result, const PendingAppend& pending) {
@@ -198,11 +199,9 @@ void Session::on_result_v1(const AppendResult& result, const PendingAppend& pend
                        result.fp, result.seq, options_.busy_retry_ms);
             return;
         case AppendResult::Fate::kNotTaken:
-            // The stream stands elsewhere than this session thinks: back to what is certain.
-            ++take_;
-            receive_.rewind(receive_.h());
+            // Two devices with one stream, say: only a login can tell both ends where it stands.
             log(LogLevel::kWarning, "the store's stream position differs from the session's");
-            return;
+            return close(kCloseGoingAway, "the outbox stream stands elsewhere, log in again");
     }
 }
 
@@ -255,7 +254,7 @@ void Session::send_error(int code, std::string message, const Fingerprint& fp, P
 // ---- out ----
 
 void Session::on_delivery(const Delivery& delivery) {
-    if (state_ != State::kOnline) return;
+    if (state_ != State::kOnline || (is_v1() && client_window_ == 0)) return;
     feed_.on_delivery(delivery);
     host_.want_flush(*this);
 }

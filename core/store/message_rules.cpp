@@ -301,7 +301,8 @@ std::error_code MessageRules::judge(const AppendRequest& request, AppendResult& 
         if (found.sender) {
             if (auto error = find_stream(*found.sender, request.stream, found.stream)) return error;
         }
-        const Position stands = found.stream ? found.stream->row.position : 0;
+        const Position stands =
+            std::max(found.stream ? found.stream->row.position : 0, request.told);
         if (request.prev > stands || request.seq <= stands || request.seq > kNumberMax) {
             result.fate = AppendResult::Fate::kNotTaken;
             return {};

@@ -55,6 +55,9 @@ struct AppendRequest {
     std::string text;
     // The session's own objection (303, 304, 306; 0: none). The dedup key is looked up before it.
     int refusal = 0;
+    // What this store has told the session of its stream: it stands there at least, even when it
+    // was forgotten since (unused for the dedup horizon while the session lived on).
+    Position told = 0;
 };
 
 struct AppendResult {
