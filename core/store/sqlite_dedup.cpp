@@ -127,7 +127,7 @@ int SqliteDedup::write(const Batch& batch) {
     const std::size_t quota =
         batch.settle_all ? settling_order_.size()
                          : batch.rows->size() + 64 +
-                               batch.text_bytes / (kRecentBytesMax / kRecentMax);
+                               batch.text_bytes * limits_.rows / (limits_.bytes + 1);
     const std::size_t end = std::min(settling_order_.size(), settling_next_ + quota);
     for (; planned_next_ < end; ++planned_next_) {
         if (const int code = put(*settling_order_[planned_next_].second)) return code;
@@ -172,8 +172,8 @@ void SqliteDedup::add_recent(DedupMap& rows) {
 }
 
 void SqliteDedup::freeze() {
-    const bool is_full = recent_.size() >= kRecentMax || recent_bytes_ >= kRecentBytesMax;
-    if (!is_full || !settling_.empty()) return;
+    const bool is_full = recent_.size() >= limits_.rows || recent_bytes_ >= limits_.bytes;
+    if (recent_.empty() || !is_full || !settling_.empty()) return;
     settling_ = std::move(recent_);
     recent_ = DedupMap();
     recent_bytes_ = 0;

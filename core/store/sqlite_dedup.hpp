@@ -21,11 +21,12 @@ namespace petrel {
 // Changes of memory wait for committed(). Thread-compatible.
 class SqliteDedup {
 public:
-    // Rows of recent_: the more, the more of them share a page of the table (1 M rows: 16,000
-    // pages, so that 8 rows share one). 18 MiB of memory, twice.
-    static constexpr std::size_t kRecentMax = 131'072;
-    // Text in the log that an opening has to read again: a fraction of a second.
-    static constexpr std::size_t kRecentBytesMax = 64 << 20;
+    struct Limits {
+        std::size_t rows = 0;   // Of recent_, before it is full...
+        std::size_t bytes = 0;  // ...or text of theirs in the log, which an opening reads again.
+    };
+
+    explicit SqliteDedup(const Limits& limits) : limits_(limits) {}
 
     int open(SqliteFile& file);
 
@@ -59,6 +60,7 @@ private:
     void add_recent(DedupMap& rows);
     void freeze();
 
+    const Limits limits_;
     SqliteStatement find_, put_, drop_, sweep_, read_log_, put_settled_;
     DedupMap recent_;
     std::size_t recent_bytes_ = 0;

@@ -56,6 +56,11 @@ SqliteStatement& SqliteStatement::bind_blob(std::string_view bytes) {
     return *this;
 }
 
+SqliteStatement& SqliteStatement::bind_null() {
+    if (const int code = sqlite3_bind_null(statement_, next_bind_++)) bind_error_ = code;
+    return *this;
+}
+
 int SqliteStatement::step() {
     return bind_error_ != SQLITE_OK ? bind_error_ : sqlite3_step(statement_);
 }
@@ -72,6 +77,10 @@ void SqliteStatement::reset() {
     bind_error_ = SQLITE_OK;
 }
 
+bool SqliteStatement::is_null(int column) const {
+    return sqlite3_column_type(statement_, column) == SQLITE_NULL;
+}
+
 std::int64_t SqliteStatement::integer(int column) const {
     return sqlite3_column_int64(statement_, column);
 }
@@ -84,6 +93,9 @@ std::string_view SqliteStatement::text(int column) const {
 // ---- the file ----
 
 namespace {
+
+// The first three bytes of the application id of every kind of Petrel file: "Ptr".
+constexpr std::int64_t kPetrelMark = 0x507472;
 
 // SQLite would make a new file readable for others. A file that exists is not opened here: closing
 // it again would drop the locks that another connection of this process has on it (POSIX).
@@ -102,6 +114,13 @@ bool make_private(const std::string& path) {
 
 SqliteFile::~SqliteFile() {
     sqlite3_close_v2(connection_);
+}
+
+void SqliteFile::close_untouched() {
+    if (!connection_) return;
+    sqlite3_db_config(connection_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+    sqlite3_close_v2(connection_);
+    connection_ = nullptr;
 }
 
 int SqliteFile::prepare(const char* sql, SqliteStatement& statement) {
@@ -160,6 +179,7 @@ std::string SqliteFile::sentence(int code, const Schema& schema) const {
 std::error_code SqliteFile::open(const std::string& path, const Schema& schema,
                                  std::string& why) {
     path_ = path;
+    fault_ = Fault::kOther;
     if (path.empty()) {
         why = "The file name of the " + std::string(schema.what) + " is empty: name a file";
         return make_error_code(Errc::kUnknown);
@@ -176,11 +196,23 @@ std::error_code SqliteFile::open(const std::string& path, const Schema& schema,
     int code = sqlite3_open_v2(plain_path.c_str(), &connection_,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
     if (code == SQLITE_OK) code = set_up(schema, why);
-    if (code == SQLITE_OK) return {};
+    if (code == SQLITE_OK) {
+        fault_ = Fault::kNone;
+        return {};
+    }
     if (why.empty()) why = sentence(code, schema);
-    const int primary = code & 0xff;
-    const bool is_taken = primary == SQLITE_BUSY || primary == SQLITE_LOCKED;
-    return make_error_code(is_taken ? Errc::kBusy : Errc::kUnknown);
+    fault_ = fault_of(code);
+    return make_error_code(fault_ == Fault::kInUse ? Errc::kBusy : Errc::kUnknown);
+}
+
+SqliteFile::Fault SqliteFile::fault_of(int code) {
+    switch (code & 0xff) {
+        case SQLITE_BUSY:
+        case SQLITE_LOCKED: return Fault::kInUse;
+        case SQLITE_NOTADB: return Fault::kForeign;
+        case SQLITE_CORRUPT: return Fault::kDamaged;
+        default: return Fault::kOther;
+    }
 }
 
 int SqliteFile::set_up(const Schema& schema, std::string& why) {
@@ -230,9 +262,11 @@ int SqliteFile::check_schema(const Schema& schema, std::string& why) {
     if (const int code = read_integer("PRAGMA user_version", version)) return code;
     if (tables == 0 && application_id == 0 && version == 0) return SQLITE_OK;
     if (application_id != schema.application_id) {
+        const bool is_petrel = (application_id >> 8) == kPetrelMark;
         why = path_ + " is not a Petrel " + schema.what +
-              " (it belongs to another program): name another file";
-        return SQLITE_NOTADB;
+              (is_petrel ? " but another file of Petrel: name another one"
+                         : " (it belongs to another program): name another file");
+        return is_petrel ? SQLITE_ERROR : SQLITE_NOTADB;
     }
     if (version > schema.version) {
         why = path_ + " was written by a newer Petrel (schema " + std::to_string(version) +

@@ -45,13 +45,14 @@ CREATE TABLE message(
 CREATE UNIQUE INDEX message_by_inbox ON message(user, seq);
 )sql";
 
-SqliteFile::Schema schema() {
+SqliteFile::Schema schema_with(const SqliteTuning& tuning) {
     SqliteFile::Schema schema;
     schema.application_id = 0x50747267;  // "Ptrg"
     schema.version = 1;
     schema.create = kCreate;
     schema.what = "gateway store";
-    schema.checkpoint_pages = 4096;  // 16 MiB: large enough for hot pages to be copied rarely.
+    schema.cache_kib = tuning.cache_kib;
+    schema.checkpoint_pages = tuning.checkpoint_pages;
     return schema;
 }
 
@@ -60,8 +61,12 @@ constexpr std::int64_t kCheckedBytesMax = 64 << 20;
 
 class SqliteTables final : public MessageTables {
 public:
+    explicit SqliteTables(const SqliteTuning& tuning)
+        : schema_(schema_with(tuning)),
+          dedup_({tuning.dedup_recent_max, tuning.dedup_recent_bytes_max}) {}
+
     std::error_code open(const std::string& path, std::string& why) {
-        if (auto error = file_.open(path, schema(), why)) return error;
+        if (auto error = file_.open(path, schema_, why)) return error;
         int code = check(why);
         if (code == SQLITE_OK) code = prepare();
         if (code == SQLITE_OK) code = load();
@@ -477,6 +482,7 @@ private:
         return SQLITE_OK;
     }
 
+    const SqliteFile::Schema schema_;
     SqliteFile file_;  // Before its statements: it goes last.
     SqliteStatement begin_, commit_, rollback_, put_now_;
     SqliteStatement find_user_, find_user_ids_, add_user_, put_user_, put_epoch_;
@@ -498,8 +504,9 @@ private:
 Result<std::unique_ptr<MessageStore>> open_sqlite_message_store(const std::string& path,
                                                                 const StoreOptions& options,
                                                                 FingerprintSource& epochs,
-                                                                std::string& why) {
-    auto tables = std::make_unique<SqliteTables>();
+                                                                std::string& why,
+                                                                const SqliteTuning& tuning) {
+    auto tables = std::make_unique<SqliteTables>(tuning);
     if (std::error_code error = tables->open(path, why)) return error;
     return std::unique_ptr<MessageStore>(
         std::make_unique<MessageRules>(std::move(tables), options, epochs));

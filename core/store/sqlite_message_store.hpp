@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -9,11 +10,22 @@
 
 namespace petrel {
 
+struct SqliteTuning {
+    int cache_kib = 65'536;
+    int checkpoint_pages = 4096;  // 16 MiB of WAL: hot pages are copied to the file rarely.
+    // New dedup rows wait in memory until there are so many that they share pages of their table
+    // (of 1 M rows 16,000 pages: eight rows each); 18 MiB, twice. Or until an opening would have
+    // to read so many bytes of the messages again.
+    std::size_t dedup_recent_max = 131'072;
+    std::size_t dedup_recent_bytes_max = 64 << 20;
+};
+
 // The gateway's store file: SQLite, WAL, synchronous=FULL, exclusive to this process. `why` gets a
 // sentence for a person when the file cannot be used (foreign, corrupt, newer schema, locked).
 Result<std::unique_ptr<MessageStore>> open_sqlite_message_store(const std::string& path,
                                                                 const StoreOptions& options,
                                                                 FingerprintSource& epochs,
-                                                                std::string& why);
+                                                                std::string& why,
+                                                                const SqliteTuning& tuning = {});
 
 }  // namespace petrel

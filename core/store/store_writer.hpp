@@ -16,13 +16,16 @@ namespace petrel {
 // they were queued. Cursor updates are merged by device, ride with the next transaction, and wait
 // at most cursor_delay_max for one; an open_session or the end flushes them first.
 //
-// A transaction that fails is undone and done again request by request; what fails alone is
-// kFailed. Thread-safe.
+// A transaction that fails is undone and done again, then in halves, down to single requests; what
+// fails alone is kFailed. Cursors that fail wait for the next transaction. Thread-safe.
 class StoreWriter {
 public:
     struct Options {
-        std::size_t queue_max = 65'536;        // Appends; append() refuses beyond.
+        // Appends, and as many of the others together; refused beyond.
+        std::size_t queue_max = 65'536;
+        std::size_t queue_bytes_max = 256 << 20;  // Of the texts queued.
         std::size_t batch_max = 4'096;         // Requests a transaction: bounds its latency.
+        std::size_t batch_bytes_max = 16 << 20;   // Of its texts; one more message fits.
         std::chrono::milliseconds cursor_delay_max{50};
         std::chrono::milliseconds trim_interval{60'000};
         std::size_t trim_rows_max = 10'000;
@@ -59,7 +62,8 @@ public:
     [[nodiscard]] bool read(ReadRequest request);
     void advance(CursorUpdate update);
 
-    // Finishes what is queued, then ends the thread. Idempotent. The observer is called until it returns.
+    // Finishes what is queued, then ends the thread. Idempotent. The observer is called until it
+    // returns; called by the observer it only takes no more.
     void stop();
     Stats stats() const;
 

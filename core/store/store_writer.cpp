@@ -1,0 +1,440 @@
+#include "core/store/store_writer.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+
+#include "protocol/error.hpp"
+
+namespace petrel {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Request = std::variant<AppendRequest, OpenRequest, ReadRequest>;
+
+WallMillis wall_now() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+// What is known of a device's acks and not yet in the store.
+struct PendingCursor {
+    std::string app;
+    std::string user;
+    std::string device;
+    Position v1 = 0;               // Highest.
+    std::vector<Position> plain;   // Each.
+};
+
+// By device; what is over the bound is left out: it is acked again after the next login.
+class PendingCursors {
+public:
+    static constexpr std::size_t kDevicesMax = 262'144;
+    static constexpr std::size_t kPlainMax = 4096;  // Acks of a device.
+
+    bool empty() const { return by_device_.empty(); }
+
+    void add(CursorUpdate&& update) {
+        const auto number = [](std::size_t size) { return std::to_string(size) + ':'; };
+        std::string key = number(update.app.size()) + update.app + number(update.user.size()) +
+                          update.user + update.device;
+        auto it = by_device_.find(key);
+        if (it == by_device_.end()) {
+            if (by_device_.size() >= kDevicesMax) return;
+            it = by_device_.emplace(std::move(key), PendingCursor()).first;
+            it->second.app = std::move(update.app);
+            it->second.user = std::move(update.user);
+            it->second.device = std::move(update.device);
+        }
+        PendingCursor& cursor = it->second;
+        if (!update.is_plain) {
+            cursor.v1 = std::max(cursor.v1, update.position);
+        } else if (cursor.plain.size() < kPlainMax) {
+            cursor.plain.push_back(update.position);
+        }
+    }
+
+    // Takes those of `other` in.
+    void merge(PendingCursors&& other) {
+        by_device_.merge(other.by_device_);
+        for (auto& [key, cursor] : other.by_device_) {
+            PendingCursor& mine = by_device_[key];
+            mine.v1 = std::max(mine.v1, cursor.v1);
+            for (const Position position : cursor.plain) {
+                if (mine.plain.size() < kPlainMax) mine.plain.push_back(position);
+            }
+        }
+    }
+
+    std::error_code apply(MessageStore& store) const {
+        CursorUpdate update;
+        for (const auto& [key, cursor] : by_device_) {
+            update.app = cursor.app;
+            update.user = cursor.user;
+            update.device = cursor.device;
+            if (cursor.v1 > 0) {
+                update.is_plain = false;
+                update.position = cursor.v1;
+                if (auto error = store.advance(update)) return error;
+            }
+            update.is_plain = true;
+            for (const Position position : cursor.plain) {
+                update.position = position;
+                if (auto error = store.advance(update)) return error;
+            }
+        }
+        return {};
+    }
+
+private:
+    std::unordered_map<std::string, PendingCursor> by_device_;
+};
+
+}  // namespace
+
+struct StoreWriter::Impl {
+    Impl(std::unique_ptr<MessageStore> owned, Observer& to, Options with)
+        : store(std::move(owned)),
+          observer(to),
+          options(with),
+          clock_start(Clock::now()),
+          clock_base(std::max<std::int64_t>(store->last_now(), wall_now())) {
+        options.batch_max = std::max<std::size_t>(options.batch_max, 1);
+        options.batch_bytes_max = std::max<std::size_t>(options.batch_bytes_max, 1);
+    }
+
+    // ---- the callers' threads ----
+
+    bool push(Request&& request) {
+        const auto* appended = std::get_if<AppendRequest>(&request);
+        const std::size_t bytes = appended ? appended->text.size() : 0;
+        {
+            const std::lock_guard<std::mutex> lock(mutex);
+            if (is_stopping) return false;
+            std::size_t& count = appended ? appends_queued : others_queued;
+            if (count >= options.queue_max) return false;
+            if (appended && bytes_queued + bytes > options.queue_bytes_max) return false;
+            ++count;
+            bytes_queued += bytes;
+            queue.push_back(std::move(request));
+        }
+        wake.notify_one();
+        return true;
+    }
+
+    // ---- the writer's thread ----
+
+    std::int64_t store_now() const {
+        return clock_base + std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() -
+                                                                                   clock_start)
+                                .count();
+    }
+
+    void run() {
+        writer_id = std::this_thread::get_id();
+        Clock::time_point next_trim = Clock::now() + options.trim_interval;
+        std::vector<Request> batch;
+        PendingCursors acks;
+        for (;;) {
+            {
+                std::unique_lock<std::mutex> lock(mutex);
+                const auto is_due = [&] { return is_stopping || !queue.empty(); };
+                Clock::time_point until = next_trim;
+                while (!is_due()) {
+                    if (!cursors.empty()) until = std::min(next_trim, cursors_due);
+                    if (wake.wait_until(lock, until) == std::cv_status::timeout) break;
+                }
+                take_batch(batch);
+                const bool is_over = is_stopping && batch.empty() && queue.empty();
+                if (!batch.empty() || is_over || Clock::now() >= cursors_due) {
+                    std::swap(acks, cursors);
+                }
+                if (is_over && acks.empty()) return;
+            }
+            if (!batch.empty() || !acks.empty()) work(batch, acks);
+            batch.clear();
+            acks = PendingCursors();
+            if (Clock::now() >= next_trim) {
+                const bool has_more = trim();
+                next_trim = Clock::now();
+                if (!has_more) next_trim += options.trim_interval;
+            }
+        }
+    }
+
+    // With the lock.
+    void take_batch(std::vector<Request>& batch) {
+        std::size_t bytes = 0;
+        while (!queue.empty() && batch.size() < options.batch_max &&
+               bytes < options.batch_bytes_max) {
+            Request& request = queue.front();
+            if (const auto* appended = std::get_if<AppendRequest>(&request)) {
+                bytes += appended->text.size();
+                --appends_queued;
+            } else {
+                --others_queued;
+            }
+            batch.push_back(std::move(request));
+            queue.pop_front();
+        }
+        bytes_queued -= bytes;
+    }
+
+    // Everything in one transaction. When that fails, the cursors alone and then the requests in
+    // halves, down to the single one: only what fails alone has failed.
+    void work(std::vector<Request>& batch, PendingCursors& acks) {
+        if (transact(&acks, batch.data(), batch.data() + batch.size())) return;
+        if (!acks.empty() && (batch.empty() || !transact(&acks, nullptr, nullptr))) {
+            const std::lock_guard<std::mutex> lock(mutex);
+            // Later ones may have come meanwhile. At the end there is no other time to try.
+            if (!is_stopping) {
+                cursors.merge(std::move(acks));
+                cursors_due = Clock::now() + options.cursor_delay_max;
+            }
+        }
+        do_again(batch.data(), batch.data() + batch.size());
+    }
+
+    // After a transaction of more than these has failed.
+    void do_again(Request* begin, Request* end) {
+        if (begin == end) return;
+        if (transact(nullptr, begin, end)) return;
+        if (end - begin == 1) {
+            fail(*begin);
+            return;
+        }
+        Request* const middle = begin + (end - begin) / 2;
+        do_again(begin, middle);
+        do_again(middle, end);
+    }
+
+    // False: undone, and nobody was told but on_store_health().
+    bool transact(const PendingCursors* acks, Request* begin, Request* end) {
+        results.clear();
+        deliveries.clear();
+        const Clock::time_point started = Clock::now();
+        const WallMillis wall = wall_now();
+        std::error_code error = store->begin(store_now(), wall);
+        if (!error) {
+            if (acks) error = acks->apply(*store);
+            for (Request* request = begin; request != end && !error; ++request) {
+                error = std::visit([&](auto& one) { return operate(one); }, *request);
+            }
+            if (error) {
+                store->rollback();
+            } else {
+                error = store->commit();
+            }
+        }
+        commit_time_ns += static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started).count());
+        tell_health(error);
+        if (error) return false;
+        ++commits_done;
+        tell_results();
+        return true;
+    }
+
+    std::error_code operate(const AppendRequest& request) {
+        AppendResult result;
+        const std::error_code error = store->append(request, result, deliveries);
+        results.emplace_back(std::move(result), deliveries.size());
+        return error;
+    }
+
+    std::error_code operate(const OpenRequest& request) {
+        OpenResult result;
+        const std::error_code error = store->open_session(request, result);
+        results.emplace_back(std::move(result), deliveries.size());
+        return error;
+    }
+
+    std::error_code operate(const ReadRequest& request) {
+        ReadResult result;
+        const std::error_code error = store->read(request, result);
+        results.emplace_back(std::move(result), deliveries.size());
+        return error;
+    }
+
+    void tell_health(std::error_code error) {
+        if (static_cast<bool>(error) == is_ill) return;
+        is_ill = static_cast<bool>(error);
+        std::string words;
+        if (error) {
+            words = store->last_error();
+            if (words.empty()) words = error.message();
+        }
+        observer.on_store_health(words);
+    }
+
+    // In the order of the requests: appends that stand together are told together.
+    void tell_results() {
+        std::vector<AppendResult> told;
+        std::vector<Delivery> delivered;
+        std::size_t next = 0;
+        const auto tell_appends = [&] {
+            if (told.empty()) return;
+            observer.on_committed(std::move(told), std::move(delivered));
+            told = {};
+            delivered = {};
+        };
+        for (auto& [value, delivery_end] : results) {
+            if (auto* result = std::get_if<AppendResult>(&value)) {
+                using Fate = AppendResult::Fate;
+                if (result->fate == Fate::kAccepted) ++appends_done;
+                told.push_back(std::move(*result));
+                for (; next < delivery_end; ++next) {
+                    delivered.push_back(std::move(deliveries[next]));
+                }
+                continue;
+            }
+            tell_appends();
+            if (auto* opened = std::get_if<OpenResult>(&value)) {
+                observer.on_opened(std::move(*opened));
+            } else {
+                observer.on_read(std::move(std::get<ReadResult>(value)));
+            }
+        }
+        tell_appends();
+        results.clear();
+        deliveries.clear();
+    }
+
+    void fail(const Request& request) {
+        ++requests_failed;
+        if (const auto* append = std::get_if<AppendRequest>(&request)) {
+            AppendResult result;
+            result.ticket = append->ticket;
+            result.fate = AppendResult::Fate::kFailed;
+            result.code = static_cast<int>(Errc::kBusy);
+            result.seq = append->seq;
+            result.fp = append->fp;
+            std::vector<AppendResult> told;
+            told.push_back(std::move(result));
+            observer.on_committed(std::move(told), {});
+        } else if (const auto* open = std::get_if<OpenRequest>(&request)) {
+            OpenResult result;
+            result.ticket = open->ticket;
+            result.error = make_error_code(Errc::kLoginBusy);
+            observer.on_opened(std::move(result));
+        } else {
+            ReadResult result;
+            result.ticket = std::get<ReadRequest>(request).ticket;
+            result.error = make_error_code(Errc::kBusy);
+            observer.on_read(std::move(result));
+        }
+    }
+
+    // Whether there may be more to trim. A failure is tried again after the interval.
+    bool trim() {
+        bool has_more = false;
+        std::error_code error = store->begin(store_now(), wall_now());
+        if (!error) {
+            error = store->trim(options.trim_rows_max, has_more);
+            if (error) {
+                store->rollback();
+            } else {
+                error = store->commit();
+            }
+        }
+        tell_health(error);
+        return has_more && !error;
+    }
+
+    const std::unique_ptr<MessageStore> store;
+    Observer& observer;
+    Options options;
+
+    std::mutex mutex;
+    std::condition_variable wake;
+    // Under the mutex.
+    std::deque<Request> queue;
+    std::size_t appends_queued = 0;
+    std::size_t others_queued = 0;
+    std::size_t bytes_queued = 0;
+    PendingCursors cursors;
+    Clock::time_point cursors_due;
+    bool is_stopping = false;
+
+    // The writer's thread only.
+    const Clock::time_point clock_start;
+    const std::int64_t clock_base;
+    // Each with the number of deliveries up to and including its own.
+    std::vector<std::pair<std::variant<AppendResult, OpenResult, ReadResult>, std::size_t>> results;
+    std::vector<Delivery> deliveries;
+    bool is_ill = false;
+
+    std::atomic<std::uint64_t> commits_done{0};
+    std::atomic<std::uint64_t> appends_done{0};
+    std::atomic<std::uint64_t> requests_failed{0};
+    std::atomic<std::uint64_t> commit_time_ns{0};
+
+    std::atomic<std::thread::id> writer_id;
+    std::mutex join_mutex;
+    std::thread thread;
+};
+
+StoreWriter::StoreWriter(std::unique_ptr<MessageStore> store, Observer& observer, Options options)
+    : impl_(std::make_unique<Impl>(std::move(store), observer, options)) {
+    impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
+}
+
+StoreWriter::~StoreWriter() {
+    stop();
+}
+
+bool StoreWriter::append(AppendRequest request) {
+    return impl_->push(std::move(request));
+}
+
+bool StoreWriter::open_session(OpenRequest request) {
+    return impl_->push(std::move(request));
+}
+
+bool StoreWriter::read(ReadRequest request) {
+    return impl_->push(std::move(request));
+}
+
+void StoreWriter::advance(CursorUpdate update) {
+    bool is_first = false;
+    {
+        const std::lock_guard<std::mutex> lock(impl_->mutex);
+        if (impl_->is_stopping) return;
+        is_first = impl_->cursors.empty();
+        if (is_first) impl_->cursors_due = Clock::now() + impl_->options.cursor_delay_max;
+        impl_->cursors.add(std::move(update));
+    }
+    if (is_first) impl_->wake.notify_one();
+}
+
+void StoreWriter::stop() {
+    {
+        const std::lock_guard<std::mutex> lock(impl_->mutex);
+        impl_->is_stopping = true;
+    }
+    impl_->wake.notify_one();
+    if (impl_->writer_id.load() == std::this_thread::get_id()) return;
+    const std::lock_guard<std::mutex> lock(impl_->join_mutex);
+    if (impl_->thread.joinable()) impl_->thread.join();
+}
+
+StoreWriter::Stats StoreWriter::stats() const {
+    Stats stats;
+    stats.commits = impl_->commits_done;
+    stats.appended = impl_->appends_done;
+    stats.failed = impl_->requests_failed;
+    stats.commit_ns = impl_->commit_time_ns;
+    const std::lock_guard<std::mutex> lock(impl_->mutex);
+    stats.queued = impl_->queue.size();
+    return stats;
+}
+
+}  // namespace petrel

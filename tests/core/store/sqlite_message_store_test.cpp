@@ -1,0 +1,536 @@
+#include <filesystem>
+#include <fstream>
+#include <sqlite3.h>
+#include <string>
+#include <sys/stat.h>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "tests/core/store/failing_vfs.hpp"
+#include "tests/core/store/store_support.hpp"
+
+using namespace petrel;
+using namespace petrel::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+using World = StoreWorld<SqliteForm>;
+
+std::string read_file(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void write_file(const std::string& path, const std::string& bytes) {
+    std::ofstream file(path, std::ios::binary);
+    file << bytes;
+}
+
+void run_sql(const std::string& path, const std::string& sql) {
+    sqlite3* connection = nullptr;
+    REQUIRE(sqlite3_open(path.c_str(), &connection) == SQLITE_OK);
+    REQUIRE(sqlite3_exec(connection, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
+    REQUIRE(sqlite3_close(connection) == SQLITE_OK);
+}
+
+std::int64_t query(const std::string& path, const std::string& sql) {
+    sqlite3* connection = nullptr;
+    sqlite3_stmt* statement = nullptr;
+    REQUIRE(sqlite3_open(path.c_str(), &connection) == SQLITE_OK);
+    REQUIRE(sqlite3_prepare_v2(connection, sql.c_str(), -1, &statement, nullptr) == SQLITE_OK);
+    REQUIRE(sqlite3_step(statement) == SQLITE_ROW);
+    const std::int64_t value = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    REQUIRE(sqlite3_close(connection) == SQLITE_OK);
+    return value;
+}
+
+// A file name and what opening it says.
+struct Opening {
+    TemporaryFolder folder;
+    std::string path = folder.file("petrel.db");
+    NumberedSource epochs;
+    std::string why;
+    std::error_code error;
+    std::unique_ptr<MessageStore> store;
+
+    bool open(const SqliteTuning& tuning = {}) {
+        auto opened = open_sqlite_message_store(path, {}, epochs, why, tuning);
+        error = opened.error();
+        if (opened) store = std::move(*opened);
+        return bool(opened);
+    }
+    bool says(const std::string& words) const { return why.find(words) != std::string::npos; }
+};
+
+AppendRequest message(FingerprintSource& fingerprints, const std::string& text = "x") {
+    AppendRequest request;
+    request.app = "a";
+    request.sender = "alice";
+    request.to = "bob";
+    request.text = text;
+    request.fp = fingerprints.next();
+    return request;
+}
+
+// One transaction of one message; the error of whatever failed.
+std::error_code append(MessageStore& store, const AppendRequest& request, AppendResult& result,
+                       std::int64_t now = 1) {
+    std::vector<Delivery> deliveries;
+    if (auto error = store.begin(now, 1000)) return error;
+    if (auto error = store.append(request, result, deliveries)) {
+        store.rollback();
+        return error;
+    }
+    return store.commit();
+}
+
+std::vector<std::uint64_t> cseqs(MessageStore& store) {
+    ReadRequest request;
+    request.app = "a";
+    request.user = "bob";
+    request.messages_max = 100'000;
+    request.bytes_max = 1 << 30;
+    ReadResult result;
+    REQUIRE(!store.begin(1, 1));
+    REQUIRE(!store.read(request, result));
+    REQUIRE(!store.commit());
+    std::vector<std::uint64_t> found;
+    for (const Delivery& delivery : result.deliveries) found.push_back(delivery.message->cseq);
+    return found;
+}
+
+std::vector<std::uint64_t> up_to(std::uint64_t last) {
+    std::vector<std::uint64_t> numbers;
+    for (std::uint64_t i = 1; i <= last; ++i) numbers.push_back(i);
+    return numbers;
+}
+
+}  // namespace
+
+// ---- what a file is ----
+
+TEST_CASE("SqliteStore: a new file is private to its owner") {
+    Opening opening;
+    const mode_t before = ::umask(0);
+    REQUIRE_MESSAGE(opening.open(), opening.why);
+    ::umask(before);
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    REQUIRE(!append(*opening.store, message(fingerprints), result));
+    for (const char* suffix : {"", "-wal"}) {
+        struct stat status = {};
+        REQUIRE(::stat((opening.path + suffix).c_str(), &status) == 0);
+        CHECK((status.st_mode & 0777) == 0600);
+    }
+}
+
+TEST_CASE("SqliteStore: an empty file is taken for a new one") {
+    Opening opening;
+    write_file(opening.path, "");
+    CHECK(opening.open());
+    struct stat status = {};
+    REQUIRE(::stat(opening.path.c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("SqliteStore: each commit is synced") {
+    FailingVfs vfs;
+    Opening opening;
+    REQUIRE(opening.open());
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    for (int i = 0; i < 3; ++i) {
+        const int before = vfs.syncs();
+        REQUIRE(!append(*opening.store, message(fingerprints), result));
+        CHECK(vfs.syncs() > before);
+    }
+}
+
+TEST_CASE("SqliteStore: a file that is not SQLite's is refused and left alone") {
+    Opening opening;
+    const std::string text(5000, 'x');
+    write_file(opening.path, text);
+    CHECK(!opening.open());
+    CHECK(opening.says("not a Petrel gateway store"));
+    CHECK(opening.says("name another file"));
+    CHECK(read_file(opening.path) == text);
+}
+
+TEST_CASE("SqliteStore: another program's file is refused and left alone") {
+    for (const char* sql : {"CREATE TABLE theirs(x)", "PRAGMA application_id=7",
+                            "PRAGMA user_version=1", "PRAGMA application_id=7; CREATE TABLE t(x)"}) {
+        Opening opening;
+        run_sql(opening.path, sql);
+        const std::string before = read_file(opening.path);
+        CHECK(!opening.open());
+        CHECK(opening.says("belongs to another program"));
+        CHECK(read_file(opening.path) == before);
+    }
+}
+
+TEST_CASE("SqliteStore: a newer schema is refused with what to do") {
+    Opening opening;
+    REQUIRE(opening.open());
+    opening.store.reset();
+    run_sql(opening.path, "PRAGMA user_version=2");
+    CHECK(!opening.open());
+    CHECK(opening.says("newer Petrel"));
+    CHECK(opening.says("use that version"));
+    run_sql(opening.path, "PRAGMA user_version=0");
+    CHECK(!opening.open());
+    CHECK(opening.says("schema 0"));
+}
+
+TEST_CASE("SqliteStore: a damaged file is refused with what to do") {
+    for (const std::size_t at : {std::size_t{100}, std::size_t{4096}, std::size_t{3 * 4096}}) {
+        Opening opening;
+        REQUIRE(opening.open());
+        NumberedSource fingerprints(1);
+        AppendResult result;
+        for (int i = 0; i < 50; ++i) {
+            REQUIRE(!append(*opening.store, message(fingerprints, std::string(300, 'x')), result));
+        }
+        opening.store.reset();
+        std::string bytes = read_file(opening.path);
+        REQUIRE(bytes.size() > at + 2000);
+        bytes.replace(at, 2000, 2000, '\x5a');
+        write_file(opening.path, bytes);
+        CHECK(!opening.open());
+        CHECK(opening.says("damaged"));
+        CHECK(opening.says("restore it from a copy"));
+    }
+}
+
+TEST_CASE("SqliteStore: a file cut short is refused") {
+    Opening opening;
+    REQUIRE(opening.open());
+    opening.store.reset();
+    write_file(opening.path, read_file(opening.path).substr(0, 3 * 4096 + 100));
+    CHECK(!opening.open());
+    CHECK(!opening.why.empty());
+}
+
+TEST_CASE("SqliteStore: a file in use is refused, by the same process and by SQLite's own lock") {
+    Opening opening;
+    REQUIRE(opening.open());
+    std::string why;
+    auto second = open_sqlite_message_store(opening.path, {}, opening.epochs, why);
+    CHECK(!second);
+    CHECK(second.error() == make_error_code(Errc::kBusy));
+    CHECK(why.find("in use") != std::string::npos);
+    sqlite3* other = nullptr;
+    REQUIRE(sqlite3_open(opening.path.c_str(), &other) == SQLITE_OK);
+    CHECK(sqlite3_exec(other, "SELECT * FROM meta", nullptr, nullptr, nullptr) == SQLITE_BUSY);
+    sqlite3_close(other);
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    CHECK(!append(*opening.store, message(fingerprints), result));
+}
+
+TEST_CASE("SqliteStore: where no file can be made, it says so") {
+    Opening opening;
+    opening.path = opening.folder.file("missing/petrel.db");
+    CHECK(!opening.open());
+    CHECK(opening.says("folder"));
+    opening.path = opening.folder.file("");
+    CHECK(!opening.open());
+    CHECK(!opening.why.empty());
+    opening.path = "";
+    CHECK(!opening.open());
+    CHECK(opening.says("empty"));
+}
+
+TEST_CASE("SqliteStore: a disk that is full at the start is said so, and leaves a usable file") {
+    FailingVfs vfs;
+    Opening opening;
+    vfs.fail_writes_after(2, SQLITE_FULL);
+    CHECK(!opening.open());
+    CHECK(opening.says("No space left"));
+    vfs.heal();
+    CHECK_MESSAGE(opening.open(), opening.why);
+}
+
+// ---- crashes ----
+
+TEST_CASE("SqliteStore: what was not committed is gone after a restart, and nothing else") {
+    World world;
+    const AppendRequest kept = world.streamed("alice", "bob", 1);
+    const AppendRequest lost = world.streamed("alice", "bob", 2);
+    world.append(kept);
+    AppendResult result;
+    std::vector<Delivery> deliveries;
+    REQUIRE(!world.store().begin(world.now(), 1));
+    REQUIRE(!world.store().append(lost, result, deliveries));
+
+    world.reopen();
+
+    CHECK(world.positions("bob") == Seqs{1});
+    CHECK(world.append(kept).fate == Fate::kNotTaken);
+    CHECK(world.append(lost).cseq == 2);
+    CHECK(world.store().last_now() == world.now());
+}
+
+TEST_CASE("SqliteStore: a copy of the files at any moment opens to what was committed") {
+    Opening opening;
+    SqliteTuning tuning;
+    tuning.dedup_recent_max = 7;
+    tuning.checkpoint_pages = 20;
+    REQUIRE(opening.open(tuning));
+    NumberedSource fingerprints(1);
+    std::vector<AppendRequest> requests;
+    std::vector<Delivery> deliveries;
+    AppendResult result;
+    for (std::uint64_t i = 1; i <= 60; ++i) {
+        requests.push_back(message(fingerprints, std::string(i * 10, 'x')));
+        REQUIRE(!opening.store->begin(static_cast<std::int64_t>(i), 1));
+        REQUIRE(!opening.store->append(requests.back(), result, deliveries));
+        if (i % 5 == 0) {
+            Opening copy;
+            write_file(copy.path, read_file(opening.path));
+            write_file(copy.path + "-wal", read_file(opening.path + "-wal"));
+            REQUIRE_MESSAGE(copy.open(tuning), copy.why);
+            CHECK(cseqs(*copy.store) == up_to(i - 1));
+            for (std::uint64_t n = 1; n <= i; ++n) {
+                REQUIRE(!append(*copy.store, requests[n - 1], result));
+                CHECK(result.fate == (n < i ? Fate::kDuplicate : Fate::kAccepted));
+                CHECK(result.cseq == n);
+            }
+        }
+        REQUIRE(!opening.store->commit());
+    }
+}
+
+TEST_CASE("SqliteStore: a write-ahead log cut anywhere opens to a whole number of commits") {
+    Opening opening;
+    SqliteTuning tuning;
+    tuning.dedup_recent_max = 5;
+    tuning.checkpoint_pages = 100'000;
+    REQUIRE(opening.open(tuning));
+    NumberedSource fingerprints(1);
+    std::vector<AppendRequest> requests;
+    AppendResult result;
+    for (int i = 0; i < 20; ++i) {
+        requests.push_back(message(fingerprints));
+        REQUIRE(!append(*opening.store, requests.back(), result));
+    }
+    const std::string file = read_file(opening.path);
+    const std::string log = read_file(opening.path + "-wal");
+    std::size_t kept_before = 0;
+    for (std::size_t size = log.size() / 4; size <= log.size(); size += log.size() / 37) {
+        Opening copy;
+        write_file(copy.path, file);
+        write_file(copy.path + "-wal", log.substr(0, size));
+        if (!copy.open(tuning)) continue;  // Cut before the tables were made.
+        const std::size_t kept = cseqs(*copy.store).size();
+        CHECK(cseqs(*copy.store) == up_to(kept));
+        CHECK(kept >= kept_before);
+        kept_before = kept;
+        for (std::size_t n = 0; n < requests.size(); ++n) {
+            REQUIRE(!append(*copy.store, requests[n], result));
+            CHECK(result.fate == (n < kept ? Fate::kDuplicate : Fate::kAccepted));
+            CHECK(result.cseq == n + 1);
+        }
+    }
+    CHECK(kept_before > 0);
+}
+
+// ---- a disk that fails ----
+
+TEST_CASE("SqliteStore: a commit that fails leaves everything as before, at whatever write") {
+    for (const int code : {SQLITE_FULL, SQLITE_IOERR_WRITE}) {
+        FailingVfs vfs;
+        Opening opening;
+        SqliteTuning tuning;
+        tuning.dedup_recent_max = 3;
+        tuning.checkpoint_pages = 8;
+        REQUIRE(opening.open(tuning));
+        NumberedSource fingerprints(1);
+        AppendResult result;
+        std::uint64_t accepted = 0;
+        for (int writes = 0; writes < 12; ++writes) {
+            const AppendRequest request = message(fingerprints, std::string(9000, 'x'));
+            vfs.fail_writes_after(writes, code);
+            const std::error_code error = append(*opening.store, request, result);
+            vfs.heal();
+            if (error) {
+                CHECK(error == make_error_code(Errc::kBusy));
+                CHECK(!opening.store->last_error().empty());
+                CHECK(cseqs(*opening.store) == up_to(accepted));
+                REQUIRE(!append(*opening.store, request, result));
+                CHECK(result.fate == Fate::kAccepted);
+            }
+            ++accepted;
+            CHECK(result.cseq == accepted);
+            REQUIRE(!append(*opening.store, request, result));
+            CHECK(result.fate == Fate::kDuplicate);
+        }
+        CHECK(vfs.failures() > 0);
+        opening.store.reset();
+        REQUIRE_MESSAGE(opening.open(tuning), opening.why);
+        CHECK(cseqs(*opening.store) == up_to(accepted));
+    }
+}
+
+TEST_CASE("SqliteStore: a sync that fails fails the commit") {
+    FailingVfs vfs;
+    Opening opening;
+    REQUIRE(opening.open());
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    const AppendRequest request = message(fingerprints);
+    vfs.fail_syncs_after(0, SQLITE_IOERR_FSYNC);
+    CHECK(append(*opening.store, request, result));
+    CHECK(append(*opening.store, request, result));
+    CHECK(opening.store->last_error().find("disk I/O error") != std::string::npos);
+    vfs.heal();
+    CHECK(!append(*opening.store, request, result));
+    CHECK(result.fate == Fate::kAccepted);
+    CHECK(result.cseq == 1);
+}
+
+TEST_CASE("SqliteStore: a read that fails is an error, not an empty inbox") {
+    FailingVfs vfs;
+    Opening opening;
+    SqliteTuning tuning;
+    tuning.cache_kib = 1;
+    REQUIRE(opening.open(tuning));
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    for (int i = 0; i < 100; ++i) {
+        REQUIRE(!append(*opening.store, message(fingerprints, std::string(2000, 'x')), result));
+    }
+    opening.store.reset();
+    REQUIRE(opening.open(tuning));
+    ReadRequest request;
+    request.app = "a";
+    request.user = "bob";
+    ReadResult read;
+    vfs.fail_reads(SQLITE_IOERR_READ);
+    const bool begun = !opening.store->begin(1, 1);
+    if (begun) CHECK(opening.store->read(request, read));
+    if (begun) CHECK(read.error);
+    CHECK(read.deliveries.empty());
+    opening.store->rollback();
+    vfs.heal();
+    CHECK(cseqs(*opening.store) == up_to(100));
+}
+
+TEST_CASE("SqliteStore: numbers end below 2^53") {
+    Opening opening;
+    REQUIRE(opening.open());
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    REQUIRE(!append(*opening.store, message(fingerprints), result));
+    opening.store.reset();
+    run_sql(opening.path, "UPDATE conversation SET cseq = 9007199254740990");
+    REQUIRE(opening.open());
+    REQUIRE(!append(*opening.store, message(fingerprints), result));
+    CHECK(result.cseq == kNumberMax);
+    REQUIRE(!append(*opening.store, message(fingerprints), result));
+    CHECK(result.fate == Fate::kRefused);
+    CHECK(result.code == 308);
+    CHECK(cseqs(*opening.store).size() == 2);
+    opening.store.reset();
+    run_sql(opening.path,
+            "UPDATE user SET last = 9007199254740991, floor = 9007199254740991 WHERE name = 'bob';"
+            "DELETE FROM message; UPDATE conversation SET cseq = 0");
+    REQUIRE(opening.open());
+    REQUIRE(!append(*opening.store, message(fingerprints), result));
+    CHECK(result.fate == Fate::kRefused);
+    CHECK(result.code == 308);
+}
+
+// ---- the dedup table ----
+
+TEST_CASE("SqliteStore: fingerprints are known in whatever tier they are, also after a restart") {
+    for (const std::size_t recent_max : {0, 1, 10, 1000}) {
+        Opening opening;
+        SqliteTuning tuning;
+        tuning.dedup_recent_max = recent_max;
+        REQUIRE(opening.open(tuning));
+        NumberedSource fingerprints(1);
+        std::vector<AppendRequest> requests;
+        AppendResult result;
+        for (std::uint64_t i = 1; i <= 100; ++i) {
+            requests.push_back(message(fingerprints));
+            REQUIRE(!append(*opening.store, requests.back(), result));
+            if (i % 10 != 0) continue;
+            if (i % 20 == 0) {
+                opening.store.reset();
+                REQUIRE(opening.open(tuning));
+            }
+            for (std::uint64_t n = 1; n <= i; ++n) {
+                REQUIRE(!append(*opening.store, requests[n - 1], result));
+                CHECK(result.fate == Fate::kDuplicate);
+                CHECK(result.cseq == n);
+            }
+        }
+    }
+}
+
+TEST_CASE("SqliteStore: large texts bound what waits for the dedup table, too") {
+    Opening opening;
+    SqliteTuning tuning;
+    tuning.dedup_recent_bytes_max = 5000;
+    REQUIRE(opening.open(tuning));
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    std::vector<AppendRequest> requests;
+    for (int i = 0; i < 40; ++i) {
+        requests.push_back(message(fingerprints, std::string(1000, 'x')));
+        REQUIRE(!append(*opening.store, requests.back(), result));
+    }
+    opening.store.reset();
+    CHECK(query(opening.path, "SELECT count(*) FROM dedup") >= 30);
+    REQUIRE(opening.open(tuning));
+    for (const AppendRequest& request : requests) {
+        REQUIRE(!append(*opening.store, request, result));
+        CHECK(result.fate == Fate::kDuplicate);
+    }
+}
+
+TEST_CASE("SqliteStore: a fingerprint outlives a message that went before it was settled") {
+    StoreOptions options;
+    options.message_retention = 10ms;
+    World world(options);
+    const AppendRequest first = world.request("alice", "bob");
+    world.append(first);
+    world.advance(11);
+    const AppendRequest second = world.request("alice", "carol");
+    world.append(second);
+    world.trim();
+    REQUIRE(world.positions("bob").empty());
+    world.reopen();
+    const AppendRequest third = world.request("alice", "bob");
+    world.append(third);
+    world.reopen();
+
+    CHECK(world.append(first).fate == Fate::kDuplicate);
+    CHECK(world.append(second).fate == Fate::kDuplicate);
+    CHECK(world.append(third).fate == Fate::kDuplicate);
+}
+
+TEST_CASE("SqliteStore: trim empties the tables, of what was cached too") {
+    StoreOptions options;
+    options.message_retention = options.dedup_horizon = options.device_retention = 10ms;
+    World world(options);
+    for (int i = 0; i < 30; ++i) {
+        const std::string number = std::to_string(i);
+        world.append(world.streamed("alice", "bob" + number, 1, 0, "s" + number));
+        world.open("bob" + number);
+    }
+    world.advance(1000);
+    world.trim(7);
+    world.advance(1000);
+    world.trim(7);
+    const std::string path = world.form().folder.file("petrel.db");
+    std::filesystem::copy_file(path, path + ".copy");
+    std::filesystem::copy_file(path + "-wal", path + ".copy-wal");
+    for (const char* table : {"message", "dedup", "stream", "device"}) {
+        CHECK(query(path + ".copy", std::string("SELECT count(*) FROM ") + table) == 0);
+    }
+    CHECK(query(path + ".copy", "SELECT count(*) FROM user") == 31);
+}
