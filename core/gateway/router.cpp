@@ -285,8 +285,15 @@ void Router::handle(Handled& handled) {
     const auto user = users_.find(handled.user);
     if (user == users_.end()) return;
     // Of several devices the first one counts; a receipt is never repeated.
-    if (handled.seq <= user->second.handled_max) return;
-    user->second.handled_max = handled.seq;
+    auto& delivered = user->second.delivered;
+    const auto told = delivered.find(handled.conv);
+    if (told != delivered.end()) {
+        if (handled.cseq <= told->second) return;
+        told->second = handled.cseq;
+    } else if (options_.conversations_max > 0) {
+        if (delivered.size() >= options_.conversations_max) delivered.clear();
+        delivered.emplace(handled.conv, handled.cseq);
+    }
     ReceiptFor receipt;
     receipt.to = UserKey{handled.user.app, std::move(handled.sender)};
     receipt.receipt.conv = std::move(handled.conv);
@@ -316,6 +323,7 @@ bool Router::is_consistent() const {
         if (entry.live.empty() && !entry.current && entry.waiting.empty()) return false;
         if (!entry.current && !entry.waiting.empty()) return false;
         if (entry.waiting.size() > options_.logins_waiting_max) return false;
+        if (entry.delivered.size() > options_.conversations_max) return false;
         if (entry.current) ++deciding;
     }
     return deciding == logins_.size();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -58,6 +59,9 @@ public:
         SessionPolicy policy = SessionPolicy::kMulti;
         std::size_t logins_waiting_max = 16;   // A user, behind one under decision; then 503.
         std::int64_t busy_retry_ms = 1'000;    // Told with 503.
+        // A user's conversations whose receipts are remembered; beyond, all are forgotten, and a
+        // second device may make one come again.
+        std::size_t conversations_max = 256;
     };
 
     Router(RouterHost& host, Options options);
@@ -100,7 +104,8 @@ private:
         std::vector<LiveSession> live;
         std::optional<PendingLogin> current;
         std::deque<LoginAsk> waiting;
-        Position handled_max = 0;      // Receipts up to here have gone out.
+        // By conversation: the receipts up to this cseq have gone out.
+        std::unordered_map<std::string, std::uint64_t> delivered;
     };
     using Users = std::unordered_map<UserKey, UserEntry, UserKeyHash>;
 

@@ -201,6 +201,7 @@ private:
     void violate(std::string_view what);
     void push();
     void report_handled();
+    bool complete(Handled& handled);
 
     SessionHost& host_;
     Router& router_;
@@ -237,6 +238,7 @@ private:
     std::optional<Refused> refused_;
     std::vector<Acceptance> accepted_;             // v1: for the next ack.
     std::vector<Handled> handled_;                 // Of one ack: the highest of each conversation.
+    std::vector<Handled> held_back_;               // Plain: acked before a lower one of theirs.
     std::string scratch_;
 };
 

@@ -12,6 +12,13 @@ namespace {
 
 std::string_view refusal_text(int code) { return describe(code); }
 
+// Of the same conversation and sender.
+std::vector<Handled>::iterator find_same(std::vector<Handled>& all, const Handled& one) {
+    return std::find_if(all.begin(), all.end(), [&](const Handled& each) {
+        return each.conv == one.conv && each.sender == one.sender;
+    });
+}
+
 Data to_data(const Delivery& delivery) {
     const StoredMessage& message = *delivery.message;
     Data data;
@@ -293,20 +300,44 @@ void Session::push() {
 void Session::on_accepted(const QosSendDaemon::Settled& settled, const Acceptance*) {
     const Data& message = settled.message;
     ++counters_.handled;
+    Handled handled{identity_.user, message.seq, message.from, message.conv, message.cseq};
     if (!is_v1()) {
         router_.advance(CursorUpdate{identity_.user.app, identity_.user.user, identity_.device,
                                      true, message.seq});
+        if (!complete(handled)) return;
     }
-    const auto same = std::find_if(handled_.begin(), handled_.end(), [&](const Handled& handled) {
-        return handled.conv == message.conv && handled.sender == message.from;
+    const auto same = find_same(handled_, handled);
+    if (same == handled_.end()) {
+        handled_.push_back(std::move(handled));
+    } else {
+        same->seq = std::max(same->seq, handled.seq);
+        same->cseq = std::max(same->cseq, handled.cseq);
+    }
+}
+
+// A receipt says that everything up to it was handled, and plain acks come in any order: raises
+// `handled` to what was held back, or holds it back while a lower one of its conversation is
+// unacked. Held back are at most as many conversations as are in flight.
+bool Session::complete(Handled& handled) {
+    std::optional<std::uint64_t> open;  // The lowest.
+    send_->for_each_kept([&](const Data& kept, unsigned) {
+        if (kept.conv != handled.conv || kept.from != handled.sender) return;
+        open = std::min(kept.cseq, open.value_or(kept.cseq));
     });
-    if (same != handled_.end()) {
-        same->seq = std::max(same->seq, message.seq);
-        same->cseq = std::max(same->cseq, message.cseq);
-        return;
+    const auto held = find_same(held_back_, handled);
+    if (open && *open < handled.cseq) {
+        if (held == held_back_.end()) {
+            held_back_.push_back(handled);
+        } else if (held->cseq < handled.cseq) {
+            *held = handled;
+        }
+        return false;
     }
-    handled_.push_back(
-        Handled{identity_.user, message.seq, message.from, message.conv, message.cseq});
+    if (held != held_back_.end() && (!open || held->cseq < *open)) {
+        if (held->cseq > handled.cseq) handled = std::move(*held);
+        held_back_.erase(held);
+    }
+    return true;
 }
 
 void Session::report_handled() {

@@ -104,7 +104,7 @@ struct DirectMessage {
 
 // Recipient's shard -> recipient's home -> sender's home -> session's shard.
 struct Handled {
-    UserKey user;                        // Who handled it.
+    UserKey user;                        // Who handled everything of `conv` up to `cseq`.
     Position seq = 0;                    // In that user's inbox.
     std::string sender;
     std::string conv;
