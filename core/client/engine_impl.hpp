@@ -236,7 +236,8 @@ private:
                    std::vector<Data>& batch);
     void on_inbox_failed(std::error_code error);
     void record_handled();
-    void on_handled_recorded(std::error_code error, std::uint64_t era, Position seq);
+    void on_handled_recorded(std::error_code error, std::uint64_t era, Position seq,
+                             std::size_t count);
     void set_handled(std::deque<Unhandled>::iterator entry);
     std::deque<Unhandled>::iterator find_unhandled(std::uint64_t id);
     void tell_handled();
@@ -318,6 +319,7 @@ private:
     Position recorded_ = 0;            // The same, recorded by the inbox.
     Position said_ = 0;                // The highest `h` that the gateway was told.
     Position dropped_ = 0;             // Highest dropped for want of room; 0: none.
+    std::size_t unrecorded_ = 0;       // Handled, of any era, and not yet recorded.
     bool is_recording_handled_ = false;
     std::vector<Data> inbox_batch_;    // Taken, not yet given to the inbox.
     std::size_t appending_inbox_ = 0;  // Messages with the inbox.

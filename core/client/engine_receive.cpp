@@ -24,16 +24,17 @@ void Engine::Impl::load_inbox() {
         epoch_ = cursor->epoch;
         taken_ = cursor->seq;
         stored_ = cursor->seq;
-        handled_ = std::min(inbox_.handled(), cursor->seq);
-        recorded_ = handled_;
-        said_ = handled_;
+        handled_ = cursor->seq;
     }
-    for (Data& data : inbox_.load_unhandled()) {
+    for (InboxMessage& message : inbox_.load_unhandled()) {
         Unhandled entry;
-        entry.era = era_;
-        entry.seq = data.seq;
-        hand_up(data, std::move(entry), epoch_, true);
+        const bool is_of_this_era = message.epoch == epoch_ && message.data.seq <= taken_;
+        entry.era = is_of_this_era ? era_ : 0;
+        entry.seq = message.data.seq;
+        if (is_of_this_era) handled_ = std::min(handled_, entry.seq - 1);
+        hand_up(message.data, std::move(entry), message.epoch, true);
     }
+    recorded_ = said_ = handled_;
 }
 
 void Engine::Impl::resume_inbox(const InboxResume& resume) {
@@ -242,6 +243,7 @@ void Engine::Impl::set_handled(std::deque<Unhandled>::iterator entry) {
     }
     while (!unhandled_.empty() && unhandled_.front().is_handled) {
         const Unhandled& first = unhandled_.front();
+        if (first.seq != 0) ++unrecorded_;
         if (first.seq != 0 && first.era == era_) handled_ = std::max(handled_, first.seq);
         unhandled_.pop_front();
         --confirmed_ahead_;
@@ -251,15 +253,16 @@ void Engine::Impl::set_handled(std::deque<Unhandled>::iterator entry) {
 
 // Once a turn: with a file each of them is a commit.
 void Engine::Impl::record_handled() {
-    if (handled_ <= recorded_ || is_recording_handled_) return;
+    if (unrecorded_ == 0 || is_recording_handled_) return;
     is_recording_handled_ = true;
-    inbox_.record_handled(handled_, answer_to([this, era = era_,
-                                               seq = handled_](std::error_code error) {
-        on_handled_recorded(error, era, seq);
+    inbox_.record_handled(unrecorded_, answer_to([this, era = era_, seq = handled_,
+                                                  count = unrecorded_](std::error_code error) {
+        on_handled_recorded(error, era, seq, count);
     }));
 }
 
-void Engine::Impl::on_handled_recorded(std::error_code error, std::uint64_t era, Position seq) {
+void Engine::Impl::on_handled_recorded(std::error_code error, std::uint64_t era, Position seq,
+                                       std::size_t count) {
     is_recording_handled_ = false;
     if (error) {
         // The next turn tries again; until then nothing of it is acked.
@@ -267,6 +270,7 @@ void Engine::Impl::on_handled_recorded(std::error_code error, std::uint64_t era,
                             "the inbox cannot record what was handled: " + error.message());
         return;
     }
+    unrecorded_ -= count;
     if (era != era_) return;
     recorded_ = std::max(recorded_, seq);
     tell_handled();

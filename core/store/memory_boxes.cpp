@@ -24,13 +24,11 @@ public:
     bool is_durable() const override { return false; }
     std::string device() const override { return {}; }
     std::optional<InboxCursor> cursor() const override { return cursor_; }
-    std::vector<Data> load_unhandled() override { return {}; }
-    Position handled() const override { return handled_; }
+    std::vector<InboxMessage> load_unhandled() override { return {}; }
 
     void on_resume(const std::string& epoch, Position seq) override {
         if (cursor_ && cursor_->epoch == epoch && cursor_->seq == seq) return;
         cursor_ = InboxCursor{epoch, seq, {}};
-        handled_ = seq;
     }
 
     void append(std::vector<Data> batch, Done done) override {
@@ -48,14 +46,10 @@ public:
         call(done);
     }
 
-    void record_handled(Position seq, Done done) override {
-        if (cursor_) handled_ = std::max(handled_, std::min(seq, cursor_->seq));
-        call(done);
-    }
+    void record_handled(std::size_t, Done done) override { call(done); }
 
 private:
     std::optional<InboxCursor> cursor_;
-    Position handled_ = 0;
 };
 
 }  // namespace

@@ -74,10 +74,9 @@ public:
     bool is_durable() const override { return true; }
     std::string device() const override { return {}; }
     std::optional<InboxCursor> cursor() const override { return cursor_; }
-    std::vector<Data> load_unhandled() override {
+    std::vector<InboxMessage> load_unhandled() override {
         return {file_.unhandled.begin(), file_.unhandled.end()};
     }
-    Position handled() const override { return file_.handled; }
     void on_resume(const std::string& epoch, Position seq) override {
         if (cursor_ && cursor_->epoch == epoch && cursor_->seq == seq) return;
         cursor_ = InboxCursor{epoch, seq, {}};
@@ -89,16 +88,17 @@ public:
         cursor_->fp = batch.back().fp;
         disk_.write(
             [this, cursor = *cursor_, batch = std::move(batch)] {
-                file_.unhandled.insert(file_.unhandled.end(), batch.begin(), batch.end());
+                for (const Data& data : batch) file_.unhandled.push_back({cursor.epoch, data});
                 file_.cursor = cursor;
             },
             [done = std::move(done)] { done({}); });
     }
-    void record_handled(Position seq, Done done) override {
+    void record_handled(std::size_t count, Done done) override {
         disk_.write(
-            [this, seq] {
-                file_.unhandled.remove_if([&](const Data& data) { return data.seq == seq; });
-                file_.handled = std::max(file_.handled, seq);
+            [this, count] {
+                for (std::size_t i = 0; i < count && !file_.unhandled.empty(); ++i) {
+                    file_.unhandled.pop_front();
+                }
             },
             [done = std::move(done)] { done({}); });
     }

@@ -39,8 +39,7 @@ struct OutboxFile {
 };
 struct InboxFile {
     std::optional<InboxCursor> cursor;
-    std::list<Data> unhandled;
-    Position handled = 0;
+    std::list<InboxMessage> unhandled;
 };
 
 std::unique_ptr<Outbox> make_sim_outbox(OutboxFile& file, Disk& disk);

@@ -32,7 +32,8 @@ void Checker::on_committed(const AppendRequest& request, const AppendResult& res
     const std::string key = key_of(request.sender, request.fp);
     schedule_.note(result.cseq);
     Message& message = messages_[key];
-    if (message.is_committed) fail("accepted twice: " + key);
+    if (message.is_committed && !message.was_lost) fail("accepted twice: " + key);
+    message.was_lost = false;
     if (message.outcome == Outcome::kRejected) fail("accepted after it was rejected: " + key);
     message.is_committed = true;
     message.cseq = result.cseq;
@@ -69,7 +70,8 @@ void Checker::on_outcome(const Device& sender, const OutcomeEvent& event) {
     if ((outcome == Outcome::kAccepted) && !message.is_committed) {
         fail("acked before it was durable: " + key);
     }
-    if (outcome == Outcome::kAccepted && event.record.cseq && *event.record.cseq != message.cseq) {
+    if (outcome == Outcome::kAccepted && event.record.cseq &&
+        *event.record.cseq != message.cseq && !was_store_lost_) {
         fail("acked with a cseq that is another's: " + key);
     }
     if (outcome == Outcome::kRejected && message.is_committed) {
@@ -106,14 +108,18 @@ void Checker::on_message(const Device& receiver, const MessageEvent& event) {
         ++redelivered_;
         return;
     }
-    if (times > 1) return fail("handed up twice: " + key + " at " + name(receiver));
+    if (arrivals.is_break_due && !message.was_lost) {
+        return fail("a message after the store was lost, without a break before: " + key + " at " +
+                    name(receiver));
+    }
+    if (times > 1 && !was_store_lost_) return fail("handed up twice: " + key + " at " + name(receiver));
     if (receiver.is_plain) return;
     std::uint64_t& last_cseq = arrivals.last_cseq[event.conv];
-    if (event.cseq <= last_cseq) fail("out of order in " + event.conv + " at " + name(receiver));
+    if (event.cseq <= last_cseq && !message.was_lost) fail("out of order in " + event.conv + " at " + name(receiver));
     last_cseq = event.cseq;
     if (message.order == 0 || message.sender.is_plain) return;
     std::uint64_t& last_order = arrivals.last_order[name(message.sender)];
-    if (message.order <= last_order) {
+    if (message.order <= last_order && !was_store_lost_) {
         fail("not in the order of the send calls: " + key + " at " + name(receiver));
     }
     last_order = message.order;
@@ -127,6 +133,25 @@ void Checker::on_crash(const Device& device) {
         if (is_of_device) message.is_outcome_done = false;
     }
 }
+
+void Checker::on_store_lost() {
+    was_store_lost_ = true;
+    for (auto& [key, message] : messages_) message.was_lost = message.is_committed;
+    for (auto& [device, arrivals] : devices_) {
+        arrivals.last_cseq.clear();
+        arrivals.last_order.clear();
+        arrivals.is_break_due = arrivals.was_online && !device.is_plain;
+    }
+    committed_to_.clear();
+    cseqs_.clear();
+}
+
+void Checker::on_break(const Device& device, bool is_inbox) {
+    if (!was_store_lost_) return fail("a break although no store was lost, at " + name(device));
+    if (is_inbox) devices_[device].is_break_due = false;
+}
+
+void Checker::on_online(const Device& device) { devices_[device].was_online = true; }
 
 bool Checker::is_settled() const { return missing().empty(); }
 

@@ -38,6 +38,11 @@ public:
     void on_outcome_done(const Device& sender, const Fingerprint& fp);
     void on_message(const Device& receiver, const MessageEvent& event);
     void on_crash(const Device& device);     // Of the client's process.
+    // The gateway's store came back empty: what it had accepted may be lost, or come again; every
+    // device that had been online before must be told by a break.
+    void on_store_lost();
+    void on_break(const Device& device, bool is_inbox);
+    void on_online(const Device& device);
     void fail(const std::string& what);
 
     bool is_settled() const;                 // All taken have an outcome, all committed arrived.
@@ -56,11 +61,14 @@ private:
         bool is_committed = false;
         std::uint64_t cseq = 0;
         bool was_taken = false;
+        bool was_lost = false;               // With a store that had accepted it.
     };
     struct Arrivals {
         std::map<std::string, unsigned> times;                    // By key of the message.
         std::map<std::string, std::uint64_t> last_order;          // By sender device.
         std::map<std::string, std::uint64_t> last_cseq;           // By conversation.
+        bool was_online = false;
+        bool is_break_due = false;   // The store it had logged in to is lost.
     };
     static std::string key_of(const std::string& sender, const Fingerprint& fp);
 
@@ -73,6 +81,7 @@ private:
     std::set<Device> crashed_;                                      // At least once.
     std::uint64_t handed_up_ = 0;
     std::uint64_t redelivered_ = 0;
+    bool was_store_lost_ = false;
     std::optional<std::string> violation_;
 };
 

@@ -1,6 +1,7 @@
 #include "tests/simulation/network.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace petrel::sim {
 namespace {
@@ -30,7 +31,15 @@ void Connection::send(End from, std::string_view text) {
     for (int copy = 0; copy < copies; ++copy) {
         std::string packet(text);
         if (schedule_.chance(faults_.garbage ? kGarbage : 0)) {
-            packet.resize(schedule_.random(0, packet.size()));
+            // What integrity checks below us let through: cut short, or something else entirely.
+            static constexpr std::string_view kJunk[] = {
+                "", "null", "[]", "{}", "not json", R"({"type":77})", R"({"type":"x"})",
+                R"({"type":57,"dataContent":"?"})", "\xff\xfe"};
+            if (schedule_.chance(0.5) && !packet.empty()) {
+                packet.resize(schedule_.random(0, packet.size() - 1));
+            } else {
+                packet = kJunk[schedule_.random(0, std::size(kJunk) - 1)];
+            }
         }
         if (copy == 0) {
             sender.queued_bytes += text.size();

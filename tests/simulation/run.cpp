@@ -35,23 +35,34 @@ constexpr Switch kSwitches[] = {
     {"cut", &Faults::cut},
     {"half-open", &Faults::half_open},
     {"stall", &Faults::stall},
+    {"partition", &Faults::partition},
     {"garbage", &Faults::garbage},
+    {"large", &Faults::large},
     {"gateway-crash", &Faults::gateway_crash},
     {"drain", &Faults::drain},
     {"client-crash", &Faults::client_crash},
     {"suspend", &Faults::suspend},
     {"wall-jump", &Faults::wall_jump},
     {"store-busy", &Faults::store_busy},
+    {"store-lost", &Faults::store_lost},
+    {"token", &Faults::token},
     {"second-device", &Faults::second_device},
     {"expiry", &Faults::expiry},
     {"cancel", &Faults::cancel},
 };
 
+// What would drown everything else if every seed had it.
+Faults with_rare(const Options& options) {
+    Faults faults = options.faults;
+    faults.store_lost = faults.store_lost || (options.with_rare && options.seed % 5 == 2);
+    return faults;
+}
+
 class World {
 public:
     explicit World(const Options& options)
         : options_(options),
-          faults_(options.faults),
+          faults_(with_rare(options)),
           schedule_(options.seed),
           checker_(schedule_),
           gateway_(schedule_, faults_, checker_) {
@@ -78,8 +89,9 @@ public:
         const TimePoint calm = TimePoint{} + kBusyTime;
         while (!checker_.violation() && schedule_.step(calm)) ++steps_;
         faults_ = Faults::none();
+        partitioned_until_ = calm;
         gateway_.restart();
-        for (auto& client : clients_) client->set_calm();
+        for (auto& client : clients_) client->become_calm();
         const TimePoint end = calm + kDrainTime;
         while (!checker_.violation() && !(steps_ % 64 == 0 && checker_.is_settled()) &&
                schedule_.step(end)) {
@@ -109,7 +121,7 @@ private:
     }
 
     std::shared_ptr<Connection> dial(std::string_view subprotocol) {
-        if (!gateway_.is_up()) return nullptr;
+        if (!gateway_.is_up() || schedule_.now() < partitioned_until_) return nullptr;
         auto connection = std::make_shared<Connection>(
             schedule_, faults_, next_connection_++, [this](std::string line) { chart(line); });
         connections_.push_back(connection);
@@ -137,7 +149,9 @@ private:
                 if (faults_.expiry && schedule_.chance(0.05)) {
                     expiry = schedule_.random(milliseconds{10}, seconds{5});
                 }
-                any_client().send(users_[schedule_.random(0, users_.size() - 1)], expiry);
+                std::size_t size = 20;
+                if (faults_.large && schedule_.chance(0.03)) size = schedule_.random(1'000, 65'536);
+                any_client().send(users_[schedule_.random(0, users_.size() - 1)], size, expiry);
             });
         }
     }
@@ -179,6 +193,23 @@ private:
                                                     : Connection::End::kServer,
                               schedule_.random(milliseconds{100}, seconds{8}));
         });
+        repeat(faults_.partition, seconds{90}, [this] {
+            partitioned_until_ =
+                schedule_.now() + schedule_.random(milliseconds{500}, seconds{40});
+            while (const auto connection = any_connection()) connection->cut(false, false);
+        });
+        repeat(faults_.token, seconds{60} / share, [this] {
+            // One that works now: of two expired in a row the second is final.
+            const SimClient& client = any_client();
+            if (client.is_online()) gateway_.expire_token(client.token());
+        });
+        if (faults_.store_lost) {
+            schedule_.after(schedule_.random(seconds{20}, seconds{80}), [this] {
+                gateway_.crash();
+                gateway_.lose_store();
+                gateway_.restart();
+            });
+        }
         repeat(faults_.gateway_crash, seconds{60}, [this] {
             gateway_.crash();
             schedule_.after(schedule_.random(milliseconds{10}, seconds{8}),
@@ -190,7 +221,8 @@ private:
             if (!client.device().is_plain) client.crash();
         });
         repeat(faults_.suspend, seconds{40} / share, [this] {
-            any_client().suspend(schedule_.random(milliseconds{100}, seconds{60}));
+            const Duration longest = schedule_.chance(0.05) ? seconds{600} : seconds{60};
+            any_client().suspend(schedule_.random(milliseconds{100}, longest));
         });
         repeat(faults_.wall_jump, seconds{60}, [this] {
             constexpr std::int64_t kHour = 3'600'000;
@@ -209,6 +241,7 @@ private:
     std::vector<std::unique_ptr<SimClient>> clients_;
     std::vector<std::weak_ptr<Connection>> connections_;
     std::uint64_t next_connection_ = 1;
+    TimePoint partitioned_until_{};
     std::uint64_t steps_ = 0;
 };
 

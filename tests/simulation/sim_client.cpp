@@ -1,5 +1,6 @@
 #include "tests/simulation/sim_client.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/store/memory_boxes.hpp"
@@ -24,6 +25,7 @@ SimClient::SimClient(Schedule& schedule, const Faults& faults, Checker& checker,
           return true;
       }) {
     checker_.on_device(device_);
+    token_ = device_.user + "/" + device_.device + " 0";
 }
 
 SimClient::~SimClient() { drop_connection(1006, ""); }
@@ -33,7 +35,7 @@ void SimClient::start() {
     EngineOptions options;
     options.profile = profile_;
     options.user = device_.user;
-    options.token = "token";
+    options.token = token_;
     options.device = device_.device;
     if (device_.is_plain) {
         outbox_ = make_memory_outbox();
@@ -43,6 +45,7 @@ void SimClient::start() {
         inbox_ = make_sim_inbox(inbox_file_, disk_);
     }
     asleep_until_ = schedule_.now();
+    deferred_.clear();
     engine_ = std::make_unique<Engine>(options, static_cast<EngineHost&>(*this), *outbox_, *inbox_,
                                        fingerprints_, schedule_.random()(), schedule_.now());
     input([this](Engine& engine) { engine.login(schedule_.now()); });
@@ -70,15 +73,37 @@ void SimClient::crash() {
 }
 
 void SimClient::suspend(Duration duration) {
-    if (schedule_.now() + duration > asleep_until_) asleep_until_ = schedule_.now() + duration;
+    if (schedule_.now() + duration <= asleep_until_) return;
+    asleep_until_ = schedule_.now() + duration;
+    schedule_.at(asleep_until_, [this, life = life_] {
+        if (life == life_) wake();
+    });
 }
 
 bool SimClient::is_online() const { return engine_ && engine_->state() == ClientState::kOnline; }
 
-void SimClient::send(const std::string& to, std::optional<Duration> expires_after) {
+void SimClient::become_calm() {
+    is_calm_ = true;
+    if (!is_asleep()) return;
+    asleep_until_ = schedule_.now();
+    wake();
+}
+
+void SimClient::renew_token() {
+    token_ = device_.user + "/" + device_.device + " " + std::to_string(++tokens_);
+    const Duration delay = schedule_.random(Duration{0}, std::chrono::seconds{3});
+    schedule_.after(delay, [this, life = life_, token = token_] {
+        if (life != life_) return;
+        input([this, token](Engine& engine) { engine.set_token(schedule_.now(), token); });
+    });
+}
+
+void SimClient::send(const std::string& to, std::size_t size,
+                     std::optional<Duration> expires_after) {
     SendRequest request;
     request.to = to;
     request.text = device_.user + " " + device_.device + " " + std::to_string(++texts_);
+    if (request.text.size() < size) request.text.resize(size, 'x');
     request.expires_after = expires_after;
     input([this, request = std::move(request)](Engine& engine) {
         engine.send(schedule_.now(), request, [this, to = request.to](Result<Fingerprint> fp) {
@@ -98,14 +123,25 @@ void SimClient::cancel_something() {
 
 void SimClient::input(std::function<void(Engine&)> what) {
     if (!engine_) return;
-    if (schedule_.now() < asleep_until_) {
-        schedule_.at(asleep_until_, [this, life = life_, what = std::move(what)]() mutable {
-            if (life == life_) input(std::move(what));
-        });
+    if (is_asleep()) {
+        deferred_.push_back(std::move(what));
         return;
     }
     what(*engine_);
     after_input();
+}
+
+// Overdue timers run first, before the socket is read: as unkind as a real wake-up can be.
+void SimClient::wake() {
+    if (!engine_ || is_asleep()) return;
+    std::deque<std::function<void(Engine&)>> deferred = std::move(deferred_);
+    deferred_.clear();
+    const std::uint64_t life = life_;
+    input([this](Engine& engine) { engine.advance_to(schedule_.now()); });
+    for (auto& what : deferred) {
+        if (life == life_) input(std::move(what));
+    }
+    on_turn_wanted();
 }
 
 void SimClient::take_events() {
@@ -136,13 +172,7 @@ void SimClient::on_turn_wanted() {
 
 void SimClient::end_turn() {
     is_turn_end_due_ = false;
-    if (schedule_.now() < asleep_until_) {
-        is_turn_end_due_ = true;
-        schedule_.at(asleep_until_, [this, life = life_] {
-            if (life == life_) end_turn();
-        });
-        return;
-    }
+    if (is_asleep()) return;   // wake() asks for a turn.
     engine_->flush(schedule_.now());
     if (!engine_->is_consistent()) checker_.fail("an engine's state is inconsistent");
     take_events();
@@ -152,8 +182,9 @@ void SimClient::end_turn() {
     schedule_.at(*next, [this, life = life_, at = *next] {
         if (life != life_ || wake_at_ != at) return;
         wake_at_.reset();
-        // After a sleep the overdue timers come first, before the socket is read.
-        input([this](Engine& engine) { engine.advance_to(schedule_.now()); });
+        if (!is_asleep()) {
+            input([this](Engine& engine) { engine.advance_to(schedule_.now()); });
+        }
     });
 }
 
@@ -163,8 +194,12 @@ void SimClient::give(const Event& event) {
         checker_.on_message(device_, *message);
     } else if (const auto* outcome = std::get_if<OutcomeEvent>(&event)) {
         checker_.on_outcome(device_, *outcome);
-    } else if (std::get_if<BreakEvent>(&event) != nullptr) {
-        checker_.fail("a break although no store was lost, at " + device_.user);
+    } else if (const auto* gap = std::get_if<BreakEvent>(&event)) {
+        checker_.on_break(device_, gap->side == BreakEvent::Side::kInbox);
+    } else if (std::get_if<TokenNeededEvent>(&event) != nullptr) {
+        renew_token();
+    } else if (const auto* login = std::get_if<LoginEvent>(&event)) {
+        if (login->code == 0) checker_.on_online(device_);
     } else if (std::get_if<KickedEvent>(&event) != nullptr) {
         checker_.fail("kicked although nobody else logged in: " + device_.user);
     }

@@ -26,14 +26,15 @@ public:
     ~SimClient();
 
     void start();
-    void send(const std::string& to, std::optional<Duration> expires_after);
+    void send(const std::string& to, std::size_t size, std::optional<Duration> expires_after);
     void cancel_something();
     void crash();
     void suspend(Duration duration);
     Connection* connection() { return connection_.get(); }
     const Checker::Device& device() const { return device_; }
     bool is_online() const;
-    void set_calm() { is_calm_ = true; }    // No more crashes at disk steps.
+    void become_calm();    // No more crashes at disk steps, no more sleep.
+    const std::string& token() const { return token_; }
     std::uint64_t packets_out() const { return packets_out_; }
 
 private:
@@ -54,11 +55,14 @@ private:
 
     // One input for the engine: at once, or when the process wakes up.
     void input(std::function<void(Engine&)> what);
+    bool is_asleep() const { return schedule_.now() < asleep_until_; }
+    void wake();
     void after_input();
     void take_events();
     void end_turn();
     void drop_connection(std::uint16_t code, std::string_view reason);
     void give(const Event& event);
+    void renew_token();
 
     Schedule& schedule_;
     const Faults& faults_;
@@ -81,6 +85,9 @@ private:
     bool is_pumping_ = false;
     std::optional<TimePoint> wake_at_;
     TimePoint asleep_until_{};
+    std::deque<std::function<void(Engine&)>> deferred_;   // While asleep: what waits outside.
+    std::string token_;
+    std::uint64_t tokens_ = 0;
     std::uint64_t texts_ = 0;
     std::uint64_t packets_out_ = 0;
     std::deque<Fingerprint> recent_;       // The last few sent, to cancel one.

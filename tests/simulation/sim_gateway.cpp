@@ -115,6 +115,11 @@ bool SimGateway::accept(std::shared_ptr<Connection> connection, std::string_view
     return true;
 }
 
+void SimGateway::lose_store() {
+    store_ = make_memory_message_store(StoreOptions{}, epochs_);
+    checker_.on_store_lost();
+}
+
 void SimGateway::drain() {
     if (!router_) return;
     begin_input();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -31,6 +32,20 @@ private:
     std::mt19937_64 random_;
 };
 
+// Believes every user whose token has not been expired.
+class SimAuthenticator final : public Authenticator {
+public:
+    Verdict verify(std::string_view, std::string_view, std::string_view,
+                   std::string_view token) override {
+        if (expired_.count(std::string(token)) == 0) return {};
+        return {static_cast<int>(Errc::kTokenExpired), "expired"};
+    }
+    void expire(const std::string& token) { expired_.insert(token); }
+
+private:
+    std::set<std::string> expired_;
+};
+
 // Real Router and Sessions over a store whose commits take time, may fail, and are lost by a crash
 // when they had not returned. The store itself outlives crashes.
 class SimGateway final : private RouterHost {
@@ -43,6 +58,8 @@ public:
     void crash();      // Sockets die silently or not, memory is gone.
     void restart();
     void drain();
+    void lose_store();  // While it is down: comes back empty.
+    void expire_token(const std::string& token) { authenticator_.expire(token); }
     bool is_up() const { return router_ != nullptr; }
     bool is_consistent() const;
 
@@ -69,7 +86,7 @@ private:
     Checker& checker_;
     SessionOptions session_options_;
     SessionCounters counters_;
-    OpenAuthenticator authenticator_;
+    SimAuthenticator authenticator_;
     SeededSource fingerprints_;
     SeededSource epochs_;
     std::unique_ptr<MessageStore> store_;

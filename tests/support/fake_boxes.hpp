@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <optional>
@@ -91,19 +92,17 @@ public:
     bool durable = false;
     std::string device_id;
     std::optional<InboxCursor> at;
-    Position handled_to = 0;
-    std::vector<Data> stored;           // Not handled.
+    std::size_t handled_count = 0;
+    std::vector<InboxMessage> stored;   // Not handled.
     std::vector<std::size_t> appends;   // Sizes of the batches.
     bool was_dense = true;
 
     bool is_durable() const override { return durable; }
     std::string device() const override { return device_id; }
     std::optional<InboxCursor> cursor() const override { return at; }
-    std::vector<Data> load_unhandled() override { return stored; }
-    Position handled() const override { return handled_to; }
+    std::vector<InboxMessage> load_unhandled() override { return stored; }
     void on_resume(const std::string& epoch, Position seq) override {
         at = InboxCursor{epoch, seq, {}};
-        handled_to = seq;
     }
     void append(std::vector<Data> batch, Done done) override {
         appends.push_back(batch.size());
@@ -112,16 +111,15 @@ public:
                 if (!at || data.seq != at->seq + 1) was_dense = false;
                 if (at) at->seq = data.seq;
                 if (at) at->fp = data.fp;
-                stored.push_back(data);
+                stored.push_back({at ? at->epoch : std::string(), data});
             }
         });
     }
-    void record_handled(Position seq, Done done) override {
-        answers.take(std::move(done), [this, seq] {
-            handled_to = seq;
-            for (auto it = stored.begin(); it != stored.end();) {
-                it = it->seq <= seq ? stored.erase(it) : it + 1;
-            }
+    void record_handled(std::size_t count, Done done) override {
+        answers.take(std::move(done), [this, count] {
+            handled_count += count;
+            stored.erase(stored.begin(),
+                         stored.begin() + static_cast<std::ptrdiff_t>(std::min(count, stored.size())));
         });
     }
 };

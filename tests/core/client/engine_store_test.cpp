@@ -353,18 +353,31 @@ TEST_CASE("Engine: handled messages that cannot be recorded are not acked until 
     world.advance(20ms);
 }
 
+TEST_CASE("Engine: what was stored of an earlier epoch and is handled is recorded, and acks nothing") {
+    FileWorld world;
+    world.inbox.at = InboxCursor{"f", 1, {}};
+    world.inbox.stored = {{"e", push(7)}};
+    world.restart();
+    world.turn();
+    CHECK(world.told() == "again m7");
+    CHECK(world.last<MessageEvent>()->epoch == "e");
+    CHECK(world.inbox.handled_count == 1);
+    CHECK(world.inbox.stored.empty());
+    CHECK(world.engine().is_consistent());
+}
+
 TEST_CASE("Engine: what an earlier process stored and didn't handle comes first, marked") {
     FileWorld world;
     world.go_online();
     world.server.allow(ack());
     world.say_all(pushes(1, 2));
-    world.inbox.stored = {push(2)};
-    world.inbox.handled_to = 1;
+    world.inbox.stored = {{"e", push(2)}};
+    world.inbox.handled_count = 0;
     world.restart();
     world.turn();
     CHECK(world.told() == "again m2");
     CHECK(world.last<MessageEvent>()->epoch == "e");
-    CHECK(world.inbox.handled_to == 2);
+    CHECK(world.inbox.handled_count == 1);
     world.server.took();
     LoginResponse reply = login_ok_from(2);
     world.server.expect(login()).reply(reply);
