@@ -25,6 +25,7 @@ public:
     SqliteStatement& bind(int value) { return bind(static_cast<std::int64_t>(value)); }
     SqliteStatement& bind(std::string_view text);
     SqliteStatement& bind_blob(std::string_view bytes);
+    SqliteStatement& bind_null();
 
     // An SQLite result code: SQLITE_ROW, SQLITE_DONE or an error.
     int step();
@@ -32,6 +33,7 @@ public:
     int run();
     void reset();
 
+    bool is_null(int column) const;
     std::int64_t integer(int column) const;
     std::uint64_t number(int column) const { return static_cast<std::uint64_t>(integer(column)); }
     std::string_view text(int column) const;  // Until the next step or reset; blobs too.
@@ -57,6 +59,15 @@ public:
         int checkpoint_pages = 1000;      // WAL pages at which it is copied into the file.
     };
 
+    // Why open() failed.
+    enum class Fault {
+        kNone,
+        kForeign,   // Not an SQLite file, or one of another program.
+        kOther,     // A Petrel file of another kind or of a newer version; permissions, no space...
+        kDamaged,
+        kInUse,     // By another process, or by another SqliteFile.
+    };
+
     SqliteFile() = default;
     SqliteFile(const SqliteFile&) = delete;
     SqliteFile& operator=(const SqliteFile&) = delete;
@@ -65,6 +76,9 @@ public:
     // Makes the file (mode 0600) when there is none. On failure `why` is a sentence that says what
     // to do; the object is then of no use.
     std::error_code open(const std::string& path, const Schema& schema, std::string& why);
+    Fault fault() const { return fault_; }
+    // As it is, without writing what the log holds back into the file.
+    void close_untouched();
 
     int prepare(const char* sql, SqliteStatement& statement);
     int execute(const char* sql);
@@ -79,9 +93,11 @@ private:
     int check_schema(const Schema& schema, std::string& why);
     int read_integer(const char* sql, std::int64_t& value);
     std::string sentence(int code, const Schema& schema) const;
+    static Fault fault_of(int code);
 
     sqlite3* connection_ = nullptr;
     std::string path_;
+    Fault fault_ = Fault::kNone;
 };
 
 }  // namespace petrel
