@@ -24,6 +24,7 @@ constexpr std::chrono::seconds kCloseTimeout{5};
 constexpr std::size_t kWriteBytes = 65'536;
 // Pongs may not fill the queue behind a peer's back that pings and does not read.
 constexpr std::size_t kPongQueueBytesMax = 4096;
+constexpr std::uint16_t kNoCloseFrame = websocketpp::close::status::abnormal_close;
 
 // What a Transport holds on to.
 class LinkBase {
@@ -300,24 +301,26 @@ private:
         if (state_ == State::kConnecting) {
             on_handshake_timeout();
         } else if (state_ == State::kClosing) {
-            CloseInfo info = lost("the peer did not answer the close frame");
-            info.code = close_code_;
+            CloseInfo info = describe_end(*con_);
+            if (con_->get_remote_close_code() == kNoCloseFrame) {
+                info.code = close_code_;
+                info.reason = "the peer did not answer the close frame";
+            }
             cut();
             finish(std::move(info));
         }
     }
 
     CloseInfo describe_end(Connection& con) {
-        constexpr std::uint16_t kNone = websocketpp::close::status::abnormal_close;
         CloseInfo info;
-        if (con.get_remote_close_code() != kNone) {
+        if (con.get_remote_close_code() != kNoCloseFrame) {
             info.code = con.get_remote_close_code();
             info.reason = con.get_remote_close_reason();
-        } else if (con.get_local_close_code() != kNone) {
+        } else if (con.get_local_close_code() != kNoCloseFrame) {
             info.code = con.get_local_close_code();
             info.reason = con.get_local_close_reason();
         } else {
-            info.code = state_ == State::kClosing ? close_code_ : kNone;
+            info.code = state_ == State::kClosing ? close_code_ : kNoCloseFrame;
             info.reason = con.get_ec().message();
         }
         return info;

@@ -145,7 +145,8 @@ public:
 
 // Accepts by itself: the library's own loop never pauses when accept() fails for want of files.
 template <class Config>
-class AcceptorFor final : public Acceptor, public std::enable_shared_from_this<AcceptorFor<Config>> {
+class AcceptorFor final : public Acceptor,
+                          public std::enable_shared_from_this<AcceptorFor<Config>> {
 public:
     using Endpoint = websocketpp::server<Config>;
     using ConnectionPtr = typename Endpoint::connection_ptr;

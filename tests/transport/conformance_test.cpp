@@ -389,7 +389,8 @@ TEST_CASE_TEMPLATE("Transport: a port where nobody listens is reported by on_clo
 TEST_CASE_TEMPLATE("Transport: an unusable URL is reported by on_closed", Kind, ALL_KINDS) {
     World<Kind> world;
     for (const char* url :
-         {"", "ws://", "ws:///ws", "http://127.0.0.1/", "ws://127.0.0.1:0/", "ws://127.0.0.1:65536/",
+         {"", "ws://", "ws:///ws", "http://127.0.0.1/", "ws://127.0.0.1:0/",
+          "ws://127.0.0.1:65536/",
           "ws://127.0.0.1:99x/", "ws://127.0.0.1:/", "ws://user@127.0.0.1/", "ws://[::1/",
           "ws://[127.0.0.1]/", "ws://[::1]x/", "ws://127.0.0.1/#here", "ws://127.0.0.1/a b",
           "ws://127.0.0.1/\r\nX: y", "ws://127.0.0.1/\xc3\xbc"}) {

@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <fstream>
 #include <memory>
 #include <string>
@@ -468,6 +471,24 @@ TEST_CASE("WebsocketppConnector: a lookup under way holds nothing up") {
     world.settle();
 
     CHECK(!side.handler.closed);
+}
+
+TEST_CASE("WebsocketppListener: out of files it waits and then goes on") {
+    Server server;
+    const auto socket = server.raw();
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    const rlimit none{0, limit.rlim_max};
+    socket->send(upgrade_request());
+
+    setrlimit(RLIMIT_NOFILE, &none);
+    const auto later = server.loop.now() + 20ms;
+    const bool is_over = server.run_until([&] { return server.loop.now() >= later; });
+    setrlimit(RLIMIT_NOFILE, &limit);
+    REQUIRE(is_over);
+    CHECK(server.accepted.sides.empty());
+
+    CHECK(server.run_until([&] { return server.accepted.sides.size() == 1; }));
 }
 
 TEST_CASE("WebsocketppListener: an address that is not ours is an error that names it") {
