@@ -19,13 +19,16 @@ class EventLoop;
 class Runtime {
 public:
     Runtime();   // Starts the thread.
-    ~Runtime();  // Joins it. Not from the engine thread.
+    // Waits for clients that end (5 s at most), then joins the thread. Not from the engine thread.
+    ~Runtime();
     Runtime(const Runtime&) = delete;
     Runtime& operator=(const Runtime&) = delete;
 
     EventLoop& loop();
     Connector& connector();       // websocketpp
     bool is_engine_thread() const;
+    // A client holds one until nothing of it is left on the loop.
+    std::shared_ptr<void> lease();
 
 private:
     struct Impl;
@@ -43,15 +46,19 @@ struct ClientOptions {
     // settled. Unset: pull with next_event().
     std::function<void(const Event&)> on_event;
     std::function<void(LogLevel, std::string_view)> on_log;
-    std::size_t events_max = 65'536;       // Pull: beyond, inbound messages wait unhandled.
+    std::size_t events_max = 65'536;       // Pull: beyond, events wait in the engine (at least 1).
+    std::size_t posted_sends_max = 65'536; // send_async: beyond, refused with kSendFailed.
+    // How long the destructor waits for an open connection's close.
+    std::chrono::milliseconds linger_max{500};
 };
 
 // The thread-safe owner of one Engine. Every call may be made from any thread, from callbacks too.
 class Client {
 public:
     Client(Runtime& runtime, ClientOptions options);
-    // From another thread: no callback runs once it returned. From a callback of this client: takes
-    // effect when that callback returns. What has no outcome is reported before it returns.
+    // Ends the engine: what has no outcome is reported, then no callback runs any more. From another
+    // thread it waits for that, and up to linger_max for the goodbye to leave; from a callback of
+    // this client it takes effect when that callback returns.
     ~Client();
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
@@ -59,8 +66,9 @@ public:
     void login();
     void logout(bool keep);
     // Blocks until the outbox has it (memory: one hop to the engine thread; from a callback: at
-    // once). send_async returns at once and calls `done` on the engine thread: many sends of a
-    // turn share one outbox commit.
+    // once, and an outbox that answers later and fails is told as the outcome rejected). send_async
+    // returns at once and calls `done` on the engine thread, always later: many sends of a turn
+    // share one outbox commit. Both keep the order of the calls.
     Result<Fingerprint> send(SendRequest request);
     void send_async(SendRequest request, Engine::SendDone done);
     std::error_code cancel(const Fingerprint& fp);
@@ -76,9 +84,11 @@ public:
     EngineStats stats() const;
 
     // Pull. The event before counts as handled (auto mode) when the next is asked for. nullopt
-    // after `timeout`, or at once when wake() was called from another thread.
+    // after `timeout` (below zero: none), at once on the engine thread, with on_event set, or when
+    // wake() was called meanwhile or since the last call.
     std::optional<Event> next_event(std::chrono::milliseconds timeout);
-    // Readable while events wait: for poll(2). Valid until destruction.
+    void wake();
+    // Readable while events wait: for poll(2). Valid until destruction; -1 with on_event set.
     int event_fd() const;
 
 private:

@@ -71,6 +71,15 @@ void Engine::Impl::take_position(Data& data) {
         dropped_ = std::max(dropped_, data.seq);
         return;
     }
+    if (data.prev && *data.prev <= receive_.rx() && data.seq > taken_ + 1) {
+        // The gateway skips what it has no more. What comes before must be stored first: if that
+        // fails, the inbox must not stand behind it.
+        commit_inbox(true);
+        if (inbox_appends_ > 0) {
+            dropped_ = std::max(dropped_, data.seq);
+            return;
+        }
+    }
     if (receive_.on_data(data.seq, data.prev) != QosReceiveDaemon::Verdict::kTake) return;
     relogin_.on_progress();
     if (data.seq <= taken_) {
@@ -78,11 +87,8 @@ void Engine::Impl::take_position(Data& data) {
         tell_handled();
         return;
     }
-    if (data.seq != taken_ + 1) {
-        // The gateway skips what it has no more: the inbox wants dense positions.
-        commit_inbox(true);
-        inbox_.on_resume(epoch_, data.seq - 1);
-    }
+    // The inbox wants dense positions.
+    if (data.seq != taken_ + 1) inbox_.on_resume(epoch_, data.seq - 1);
     taken_ = data.seq;
     inbox_batch_.push_back(std::move(data));
 }
@@ -156,6 +162,7 @@ void Engine::Impl::on_stored(std::error_code error, std::uint64_t era, const std
         entry.seq = data.seq;
         hand_up(data, std::move(entry), epoch, false);
     }
+    ask_again_for_dropped();
 }
 
 // Nothing behind `stored_` was taken after all: it is left with the gateway until the inbox works.

@@ -337,6 +337,28 @@ TEST_CASE("Engine: an inbox that fails behind what was stored goes back only to 
     CHECK(world.told("message") == "message m3");
 }
 
+TEST_CASE("Engine: a skip waits until the inbox has what comes before it") {
+    FileWorld world;
+    world.go_online();
+    world.told();
+    world.server.allow(ack());
+    world.inbox.answers.is_delayed = true;
+    Data skipping = push(5);
+    skipping.prev = 1;
+    world.say_all({push(1), skipping});
+    CHECK(world.inbox.at->seq == 0);
+    world.server.took();
+    world.server.expect(exactly("ack 0 gap 1"));
+    world.answer(world.inbox.answers);
+    CHECK(world.told() == "message m1");
+    world.inbox.answers.is_delayed = false;
+    world.answer(world.inbox.answers);
+    world.say(skipping);
+    CHECK(world.told("message") == "message m5");
+    CHECK(world.inbox.at->seq == 5);
+    CHECK(world.inbox.was_dense);
+}
+
 TEST_CASE("Engine: handled messages that cannot be recorded are not acked until they are") {
     FileWorld world;
     world.go_online();
