@@ -188,6 +188,14 @@ void Router::open(UserEntry& entry) {
 }
 
 void Router::on_opened(OpenResult result) {
+    // What it sends waits until it is done, as in every handler.
+    is_draining_ = true;
+    handle(result);
+    is_draining_ = false;
+    drain();
+}
+
+void Router::handle(OpenResult& result) {
     const auto login = logins_.find(result.ticket);
     if (login == logins_.end()) return;
     const UserKey key = login->second;

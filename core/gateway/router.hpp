@@ -120,6 +120,7 @@ private:
     void handle(DirectMessage& direct);
     void handle(Handled& handled);
     void handle(ReceiptFor& receipt);
+    void handle(OpenResult& result);
 
     void begin_login(const UserKey& key, UserEntry& entry, LoginAsk ask);
     void open(UserEntry& entry);

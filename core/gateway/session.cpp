@@ -510,7 +510,7 @@ bool Session::is_consistent() const {
     if (!receive_.is_consistent() || (send_ && !send_->is_consistent())) return false;
     if (state_ == State::kOnline && !send_) return false;
     if (state_ != State::kDeciding && !waiting_.empty()) return false;
-    return malformed_at_.size() <= options_.malformed_max;
+    return malformed_at_.size() <= std::max<std::size_t>(1, options_.malformed_max);
 }
 
 }  // namespace petrel
