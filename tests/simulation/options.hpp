@@ -37,6 +37,7 @@ struct Faults {
     static const std::vector<std::string_view>& names();
     // False for a name that is none.
     bool set(std::string_view name, bool value);
+    bool get(std::string_view name) const;
     static Faults none();
 };
 
@@ -57,6 +58,9 @@ struct Report {
     std::uint64_t handed_up = 0, redelivered = 0, packets = 0, connections = 0;
     std::vector<std::string> last_packets;  // A chart of what led to the violation.
 };
+
+// The faults of that run: those asked for, and the rare ones that its seed adds.
+Faults faults_of(const Options& options);
 
 Report run(const Options& options);
 

@@ -51,18 +51,11 @@ constexpr Switch kSwitches[] = {
     {"cancel", &Faults::cancel},
 };
 
-// What would drown everything else if every seed had it.
-Faults with_rare(const Options& options) {
-    Faults faults = options.faults;
-    faults.store_lost = faults.store_lost || (options.with_rare && options.seed % 5 == 2);
-    return faults;
-}
-
 class World {
 public:
     explicit World(const Options& options)
         : options_(options),
-          faults_(with_rare(options)),
+          faults_(faults_of(options)),
           schedule_(options.seed),
           checker_(schedule_),
           gateway_(schedule_, faults_, checker_) {
@@ -265,9 +258,23 @@ bool Faults::set(std::string_view name, bool value) {
     return false;
 }
 
+bool Faults::get(std::string_view name) const {
+    for (const Switch& item : kSwitches) {
+        if (item.name == name) return this->*item.member;
+    }
+    return false;
+}
+
 Faults Faults::none() {
     Faults faults;
     for (const Switch& item : kSwitches) faults.*item.member = false;
+    return faults;
+}
+
+// What would drown everything else if every seed had it.
+Faults faults_of(const Options& options) {
+    Faults faults = options.faults;
+    faults.store_lost = faults.store_lost || (options.with_rare && options.seed % 5 == 2);
     return faults;
 }
 
