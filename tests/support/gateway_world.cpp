@@ -181,24 +181,9 @@ void FakeClient::send(std::string_view text) {
 void FakeClient::say(const Message& message) { send(text_of(message, profile())); }
 
 void FakeClient::login(const LoginAs& as) {
-    Login login;
-    login.user = as.user;
-    login.token = as.token;
-    login.app = as.app;
-    LoginV1 v1;
-    v1.device = as.device;
-    v1.device_class = as.device_class;
-    v1.generation = as.generation;
-    v1.inbox = as.inbox;
-    v1.outbox.stream = as.stream;
-    if (as.stream.empty()) v1.outbox.stream = "stream-" + std::to_string(world_.next_stream_++);
-    v1.outbox.first = as.first;
-    v1.window = as.window;
-    v1.window_bytes = as.window_bytes;
-    login.v1 = std::move(v1);
-    std::string text;
-    encode(Packet(std::move(login)), ProfileId::kPetrelV1, Side::kClient, text);
-    send(text);
+    LoginAs whole = as;
+    if (as.stream.empty()) whole.stream = "stream-" + std::to_string(world_.next_stream_++);
+    send(text_of(whole));
 }
 
 void FakeClient::login_im_sdk(const std::string& user) {
@@ -328,6 +313,26 @@ std::string text_of(const Message& message, ProfileId profile) {
     data.h = message.h;
     std::string text;
     encode(data, profile, Side::kClient, text);
+    return text;
+}
+
+std::string text_of(const LoginAs& as) {
+    Login login;
+    login.user = as.user;
+    login.token = as.token;
+    login.app = as.app;
+    LoginV1 v1;
+    v1.device = as.device;
+    v1.device_class = as.device_class;
+    v1.generation = as.generation;
+    v1.inbox = as.inbox;
+    v1.outbox.stream = as.stream;
+    v1.outbox.first = as.first;
+    v1.window = as.window;
+    v1.window_bytes = as.window_bytes;
+    login.v1 = std::move(v1);
+    std::string text;
+    encode(Packet(std::move(login)), ProfileId::kPetrelV1, Side::kClient, text);
     return text;
 }
 

@@ -227,5 +227,7 @@ private:
 
 // {"type":...} of a message as a petrel.v1 client writes it, for what Message cannot say.
 std::string text_of(const Message& message, ProfileId profile = ProfileId::kPetrelV1);
+// A petrel.v1 login; it needs a stream.
+std::string text_of(const LoginAs& as);
 
 }  // namespace petrel::test
