@@ -9,17 +9,15 @@
 
 namespace petrel::tools {
 
-void add_client_options(CLI::App& app, ClientCommand& command,
-                        std::optional<std::string> default_user) {
+void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_required) {
     add_common(app, command.common);
     add_websocket_url(app, "--url", command.url, "The gateway, ws://HOST:PORT/ws or wss://...")
         ->required();
     CLI::Option* const user = app.add_option("--user", command.user, "Log in as this user");
-    if (default_user) {
-        command.user = *default_user;
-        user->capture_default_str();
-    } else {
+    if (is_user_required) {
         user->required();
+    } else {
+        user->default_str("a fresh one");
     }
     app.add_option("--token", command.token, "What proves it (see petrel gateway --auth)");
     app.add_option("--app", command.app, "The app: users of different apps never meet")

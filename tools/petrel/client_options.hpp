@@ -1,7 +1,6 @@
 #pragma once
 
 #include <chrono>
-#include <optional>
 #include <string>
 
 #include "core/client/client.hpp"
@@ -26,9 +25,8 @@ struct ClientCommand {
 };
 
 // --url, --user, --token, --app, --device, --profile, --require-v1, --ca, --insecure, --timeout and
-// the common ones. `user` is not required when `default_user` is given.
-void add_client_options(CLI::App& app, ClientCommand& command,
-                        std::optional<std::string> default_user = std::nullopt);
+// the common ones. Without `is_user_required` the user may be left out and is then "".
+void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_required = true);
 
 // Engine and connection options for the command; --insecure is warned about. `device` is used when
 // the command line names none.

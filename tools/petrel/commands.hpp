@@ -19,6 +19,13 @@
 
 namespace petrel::tools {
 
+void add_chat(CLI::App& root, ExitStatus& exit);
+void add_demo(CLI::App& root, ExitStatus& exit);
+void add_echo(CLI::App& root, ExitStatus& exit);
+void add_gateway(CLI::App& root, ExitStatus& exit);
+void add_listen(CLI::App& root, ExitStatus& exit);
+void add_send(CLI::App& root, ExitStatus& exit);
+void add_simulate(CLI::App& root, ExitStatus& exit);
 void add_storm(CLI::App& root, ExitStatus& exit);
 void add_track(CLI::App& root, ExitStatus& exit);
 

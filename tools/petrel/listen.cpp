@@ -13,6 +13,7 @@
 #include "tools/petrel/client_options.hpp"
 #include "tools/petrel/commands.hpp"
 #include "tools/petrel/duration.hpp"
+#include "tools/petrel/event_lines.hpp"
 #include "tools/petrel/json_line.hpp"
 #include "tools/petrel/log.hpp"
 #include "tools/petrel/login_watch.hpp"
@@ -42,7 +43,10 @@ struct ListenCommand {
 
 class Listening {
 public:
-    explicit Listening(const ListenCommand& command) : command_(command) {}
+    explicit Listening(const ListenCommand& command)
+        : command_(command),
+          device_(command.client.device.empty() ? "listen" : command.client.device),
+          lines_(command.client, device_) {}
 
     ExitStatus run() {
         StopSignals signals([this] {
@@ -51,8 +55,7 @@ public:
             changed_.notify_all();
         });
         Runtime runtime;
-        ClientOptions options = make_client_options(command_.client, "listen");
-        device_ = options.engine.device;
+        ClientOptions options = make_client_options(command_.client, device_);
         // Confirmed when printed: what comes behind --count stays for the next time.
         options.engine.manual_confirm = true;
         options.on_event = [this](const Event& event) { on_event(event); };
@@ -72,7 +75,7 @@ private:
         const auto started = Clock::now();
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
-            if (is_stopped_ || is_complete() || watch_.end()) return;
+            if (is_stopped_ || is_complete() || has_failed_ || watch_.end()) return;
             const auto now = Clock::now();
             if (command_.duration && now - started >= *command_.duration) return;
             if (!watch_.was_ever_online() && now - started > command_.client.timeout) return;
@@ -89,14 +92,17 @@ private:
 
     ExitStatus finish() {
         const std::lock_guard<std::mutex> lock(mutex_);
+        if (has_failed_) {
+            log(LogLevel::kError, "cannot write to the standard output: what came last is not handled");
+            return ExitStatus::kFailed;
+        }
         if (is_stopped_ || is_complete()) return ExitStatus::kDone;
         if (watch_.end()) {
             log(LogLevel::kError, watch_.reason());
             return *watch_.end();
         }
         if (!watch_.was_ever_online()) {
-            log(LogLevel::kError, "never online at " + command_.client.url + ": " +
-                                      (watch_.reason().empty() ? "no answer" : watch_.reason()));
+            log(LogLevel::kError, watch_.never_online_text(command_.client.url));
             return ExitStatus::kNeverOnline;
         }
         return ExitStatus::kDone;
@@ -116,66 +122,48 @@ private:
     }
 
     void on_message(const MessageEvent& message) {
-        if (is_complete() || is_stopped_ || client_ == nullptr) return;
+        if (is_complete() || is_stopped_ || has_failed_ || client_ == nullptr) return;
+        if (command_.client.common.is_json) {
+            lines_.message(message);
+        } else {
+            print_text(printable(message.from + ": " + message.text));
+        }
+        // What nobody can have read is not handled: it comes again.
+        has_failed_ = LineWriter::standard_output().has_failed();
+        if (has_failed_) return;
         ++printed_;
-        report(message);
         (void)client_->confirm(message.id);
     }
 
     void report_online() const {
         const bool is_online = watch_.is_online();
-        if (command_.client.common.is_json) {
-            JsonLine line(is_online ? "online" : "offline");
-            if (!is_online) line.text("reason", watch_.reason());
-            line.text("app", app_of(command_.client)).text("user", command_.client.user)
-                .text("device", device_).print();
-        } else {
+        if (!command_.client.common.is_json) {
             log(LogLevel::kInfo, is_online ? "online" : "offline: " + watch_.reason());
+        } else if (is_online) {
+            lines_.online();
+        } else {
+            lines_.offline(watch_.reason());
         }
     }
 
     void report_break(const BreakEvent& gap) const {
         if (command_.client.common.is_json) {
-            JsonLine("break").text("epoch", gap.epoch).number("seq", gap.resumed_after)
-                .text("app", app_of(command_.client)).text("user", command_.client.user)
-                .text("device", device_).print();
+            lines_.inbox_break(gap);
         } else {
             print_text("-- messages may be missing here: the gateway no longer has them --");
         }
     }
 
-    void report(const MessageEvent& message) const {
-        if (!command_.client.common.is_json) {
-            print_text(message.from + ": " + message.text);
-            return;
-        }
-        JsonLine line("message");
-        if (message.fp.empty()) {
-            line.null("fp");
-        } else {
-            line.text("fp", message.fp.to_string());
-        }
-        line.text("from", message.from).text("to", message.to).number("typeu", message.typeu);
-        if (message.seq != 0) {
-            line.text("conv", message.conv).number("cseq", message.cseq)
-                .text("epoch", message.epoch).number("seq", message.seq);
-        } else {
-            line.null("conv").null("cseq").null("epoch").null("seq");
-        }
-        line.number("sendTs", message.send_ts).text("text", message.text);
-        if (message.is_redelivered) line.boolean("redelivered", true);
-        line.boolean("qos", message.qos).text("app", app_of(command_.client))
-            .text("user", command_.client.user).text("device", device_).print();
-    }
-
     const ListenCommand& command_;
-    std::string device_;
+    const std::string device_;
+    const EventLines lines_;
     mutable std::mutex mutex_;       // Guards everything below.
     std::condition_variable changed_;
     Client* client_ = nullptr;
     LoginWatch watch_;
     std::uint64_t printed_ = 0;
     bool is_stopped_ = false;
+    bool has_failed_ = false;        // Nothing can be printed any more.
 };
 
 }  // namespace

@@ -9,9 +9,9 @@ bool LoginWatch::on_event(const Event& event) {
         const bool was_online = is_online_;
         is_online_ = state->state == ClientState::kOnline;
         was_ever_online_ = was_ever_online_ || is_online_;
-        if (!state->reason.empty()) reason_ = state->reason;
-        if (state->code != 0) code_ = state->code;
-        if (state->state == ClientState::kStopped) {
+        if (!end_ && !state->reason.empty()) reason_ = state->reason;
+        if (!end_ && state->code != 0) code_ = state->code;
+        if (!end_ && state->state == ClientState::kStopped) {
             end_ = ExitStatus::kRefused;
             if (reason_.empty()) reason_ = describe(code_);
         }
@@ -35,6 +35,10 @@ bool LoginWatch::on_event(const Event& event) {
         return true;
     }
     return false;
+}
+
+std::string LoginWatch::never_online_text(const std::string& url) const {
+    return "never online at " + url + ": " + (reason_.empty() ? "no answer" : reason_);
 }
 
 }  // namespace petrel::tools

@@ -21,6 +21,8 @@ public:
     std::optional<ExitStatus> end() const { return end_; }
     const std::string& reason() const { return reason_; }   // Of the last change, for a person.
     int code() const { return code_; }
+    // For a command that gives up: where it wanted to, and why it was not let in.
+    std::string never_online_text(const std::string& url) const;
 
 private:
     bool is_online_ = false;

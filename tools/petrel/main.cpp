@@ -9,8 +9,10 @@ namespace {
 
 constexpr const char* kFooter =
     "Examples:\n"
-    "  petrel track alice.jsonl bob.jsonl gateway.jsonl\n"
-    "  petrel storm --listen 127.0.0.1:9700 --target ws://127.0.0.1:9600/ws --drop 0.05\n"
+    "  petrel demo\n"
+    "  petrel gateway --listen 127.0.0.1:9600\n"
+    "  petrel listen --url ws://127.0.0.1:9600/ws --user bob\n"
+    "  petrel send --url ws://127.0.0.1:9600/ws --user alice --to bob hello\n"
     "\n"
     "Every subcommand has its own --help with examples. With --json it prints one JSON object\n"
     "a line on stdout and nothing else; logs go to stderr. Durations: 500ms, 20s, 5m, 1h.\n"
@@ -30,6 +32,13 @@ int main(int argc, char** argv) {
     app.get_formatter()->column_width(34);
 
     ExitStatus exit = ExitStatus::kDone;
+    add_demo(app, exit);
+    add_gateway(app, exit);
+    add_send(app, exit);
+    add_simulate(app, exit);
+    add_listen(app, exit);
+    add_chat(app, exit);
+    add_echo(app, exit);
     add_track(app, exit);
     add_storm(app, exit);
 
