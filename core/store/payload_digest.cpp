@@ -1,5 +1,7 @@
 #include "core/store/payload_digest.hpp"
 
+#include <cstring>
+
 namespace petrel {
 namespace {
 
@@ -20,6 +22,15 @@ std::uint64_t finish(std::uint64_t k) noexcept {
 }
 
 // Little-endian whatever the machine: digests are stored in files.
+std::uint64_t load_word(const char* at) noexcept {
+    std::uint64_t value = 0;
+    std::memcpy(&value, at, sizeof value);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    value = __builtin_bswap64(value);
+#endif
+    return value;
+}
+
 std::uint64_t load(const char* at, std::size_t bytes) noexcept {
     std::uint64_t value = 0;
     for (std::size_t i = bytes; i-- > 0;) {
@@ -50,9 +61,9 @@ Digest128 murmur3_x64_128(std::string_view bytes, std::uint64_t seed) noexcept {
     const char* at = bytes.data();
     std::size_t left = bytes.size();
     for (; left >= 16; left -= 16, at += 16) {
-        h1 ^= mix1(load(at, 8));
+        h1 ^= mix1(load_word(at));
         h1 = (rotate_left(h1, 27) + h2) * 5 + 0x52dce729;
-        h2 ^= mix2(load(at + 8, 8));
+        h2 ^= mix2(load_word(at + 8));
         h2 = (rotate_left(h2, 31) + h1) * 5 + 0x38495ab5;
     }
     if (left > 8) h2 ^= mix2(load(at + 8, left - 8));

@@ -206,9 +206,10 @@ public:
 
     // All that may go.
     void trim(std::size_t rows_max = 1000) {
-        for (bool has_more = true; has_more;) {
+        bool has_more = false;
+        do {
             run([&] { REQUIRE(!store_->trim(rows_max, has_more)); });
-        }
+        } while (has_more);
     }
 
 private:
