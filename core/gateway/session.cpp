@@ -55,15 +55,17 @@ Session::Session(SessionHost& host, Router& router, Authenticator& authenticator
       options_(options),
       counters_(counters),
       connection_(connection),
-      login_timer_(host.timers(), "login deadline",
-                   [this] { close(kCloseNoLogin, "no login in time"); }),
+      login_patience_(Patience::Options{}),
+      login_timer_(host.timers(), "login deadline", [this] { on_login_deadline(); }),
+      slow_patience_(Patience::Options{}),
       slow_timer_(host.timers(), "slow reader", [this] { on_slow_check(); }),
       silence_(*this, *this, silence_options()),
       receive_(*this, *this, receive_options()),
       feed_(options.feed) {
     if (subprotocol == kSubprotocolV1) profile_ = ProfileId::kPetrelV1;
     id_ = router_.add(*this);
-    login_timer_.start(options_.login_deadline);
+    login_patience_.start(saturating_add(now(), options_.login_deadline));
+    login_timer_.start_at(login_patience_.look_at());
 }
 
 Session::~Session() {
@@ -129,9 +131,19 @@ void Session::flush() {
     push();
     receive_.flush();
     if (state_ == State::kOnline && host_.queued_bytes() > 0 && !slow_timer_.is_running()) {
-        drained_bytes_ = sent_bytes_ - host_.queued_bytes();
-        slow_timer_.start(silence_max());
+        watch_queue(sent_bytes_ - host_.queued_bytes());
     }
+}
+
+void Session::on_login_deadline() {
+    if (login_patience_.is_over(now())) return close(kCloseNoLogin, "no login in time");
+    login_timer_.start_at(login_patience_.look_at());
+}
+
+void Session::watch_queue(std::uint64_t drained) {
+    drained_bytes_ = drained;
+    slow_patience_.start(saturating_add(now(), silence_max()));
+    slow_timer_.start_at(slow_patience_.look_at());
 }
 
 void Session::drain() {
@@ -147,10 +159,10 @@ void Session::drain() {
 void Session::on_slow_check() {
     const std::size_t queued = host_.queued_bytes();
     if (queued == 0) return;
+    if (!slow_patience_.is_over(now())) return slow_timer_.start_at(slow_patience_.look_at());
     const std::uint64_t drained = sent_bytes_ - std::min<std::uint64_t>(queued, sent_bytes_);
     if (drained <= drained_bytes_) return close(kCloseSlowReader, "nothing was read for too long");
-    drained_bytes_ = drained;
-    slow_timer_.start(silence_max());
+    watch_queue(drained);
 }
 
 void Session::on_silent() { close(kCloseSilent, "silent for too long"); }

@@ -12,6 +12,7 @@
 #include "core/gateway/inbox_feed.hpp"
 #include "core/gateway/router.hpp"
 #include "daemons/keepalive.hpp"
+#include "daemons/patience.hpp"
 #include "daemons/qos_receive.hpp"
 #include "daemons/qos_send.hpp"
 #include "protocol/codec.hpp"
@@ -179,7 +180,9 @@ private:
                       std::optional<std::int64_t> retry_after_ms);
     void close(std::uint16_t code, std::string_view reason);
     void transmit(std::string_view text);
+    void on_login_deadline();
     void on_slow_check();
+    void watch_queue(std::uint64_t drained);
     bool is_v1() const noexcept { return profile_ == ProfileId::kPetrelV1; }
     Duration silence_max() const;
     TraceEvent trace_event(std::string_view event) const;
@@ -222,7 +225,10 @@ private:
     std::deque<std::string> waiting_;              // While kDeciding: packets behind the login.
     std::size_t waiting_bytes_ = 0;
     std::deque<TimePoint> malformed_at_;           // The last malformed_max.
+    // After a pause of the process both wait until the socket was looked at (section 4.5).
+    Patience login_patience_;
     Timer login_timer_;                            // While kFresh.
+    Patience slow_patience_;
     Timer slow_timer_;                             // While something may be stuck on the socket.
     bool is_overflowing_ = false;                  // queued_bytes_max passed: closed at the flush.
     std::uint64_t sent_bytes_ = 0;

@@ -143,7 +143,8 @@ bool Session::hand_to_store(Data& data, PendingAppend pending) {
     if (is_v1()) {
         request.stream = stream_;
         request.seq = data.seq;
-        request.prev = data.prev.value_or(data.seq - 1);
+        // Not the client's: what was taken before it must be accepted, too, or be sent again.
+        request.prev = pending.rx_before;
         request.told = receive_.h();
     }
     request.fp = std::move(data.fp);

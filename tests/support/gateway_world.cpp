@@ -405,6 +405,11 @@ void GatewayWorld::advance(Duration by) {
     settle();
 }
 
+void GatewayWorld::pause(Duration by) {
+    timers_.advance_to(timers_.now() + by);
+    settle();
+}
+
 void GatewayWorld::drain() {
     for (auto& client : clients_) client->session().drain();
     settle();

@@ -161,6 +161,7 @@ public:
     FakeClient& online_mobile(const std::string& user, unsigned shard = 0);
 
     void advance(Duration by);
+    void pause(Duration by);                 // The process sleeps: its timers come late.
     void settle();
     // Everything in `inputs` happens before the turn ends; commit() in it, too.
     void in_one_turn(const std::function<void()>& inputs);

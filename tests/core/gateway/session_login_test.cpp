@@ -174,6 +174,17 @@ TEST_CASE("Session: what is sent before the login does not move the deadline") {
     CHECK(client.received() == "closed 4001");
 }
 
+TEST_CASE("Session: after a pause of the process the socket is read before the deadline is judged") {
+    GatewayWorld world;
+    FakeClient& quick = world.connect();
+    FakeClient& silent = world.connect();
+    world.pause(1min);
+    quick.login({"alice"});
+    CHECK(quick.received() == "50 0/0 accepted 0");
+    world.advance(1s);
+    CHECK(silent.received() == "closed 4001");
+}
+
 TEST_CASE("Session: a login under decision has met the deadline") {
     GatewayWorld world;
     world.hold();

@@ -459,6 +459,25 @@ TEST_CASE("Session: a slow reader is watched again after it had caught up") {
     CHECK(bob.close_code() == 4005);
 }
 
+TEST_CASE("Session: after a pause of the process a reader may take first, then it is judged") {
+    GatewayWorld world;
+    FakeClient& alice = world.online({"alice"});
+    FakeClient& bob = world.online({"bob"});
+    bob.stop_reading();
+    alice.say({"a", 1});
+    world.pause(2min);
+    CHECK_FALSE(bob.is_closed());
+    bob.read_bytes(10);
+    bob.heartbeat();
+    world.advance(1s);
+    CHECK_FALSE(bob.is_closed());
+    for (int i = 0; i < 140; ++i) {
+        world.advance(1s);
+        bob.send(R"({"type":77})");
+    }
+    CHECK(bob.close_code() == 4005);
+}
+
 TEST_CASE("Session: a QoS=false message to a full socket is dropped") {
     GatewayWorld world;
     FakeClient& alice = world.online({"alice"});

@@ -376,6 +376,22 @@ TEST_CASE("Session: what was under way behind a refused position is not taken") 
     CHECK(bob.received() == "2 c@2, 2 d@3");
 }
 
+TEST_CASE("Session: what skips a position under way is not taken when that one is refused") {
+    GatewayWorld world;
+    FakeClient& alice = world.online({"alice"});
+    FakeClient& bob = world.online({"bob"});
+    alice.say({"a", 1});
+    alice.received();
+    world.hold();
+    alice.say(to_group("b", 2));
+    alice.say(with_prev("c", 3, 1));  // "b" expired meanwhile.
+    world.release();
+    CHECK(alice.received() == "52 303 b@2");
+    alice.say(with_prev("c", 3, 1));
+    CHECK(alice.received() == "54 h3 acc 2@3");
+    CHECK(bob.received() == "2 a@1, 2 c@2");
+}
+
 TEST_CASE("Session: a refused position and any below get the same 52 again until rx has passed") {
     GatewayWorld world;
     FakeClient& alice = world.online({"alice"});
