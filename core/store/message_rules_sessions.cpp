@@ -323,7 +323,7 @@ std::error_code MessageRules::renew_epochs() {
     for (const UserId id : ids) {
         const auto at = std::lower_bound(
             cached.begin(), cached.end(), id,
-            [](const std::pair<UserId, User*>& each, UserId wanted) { return each.first < wanted; });
+            [](const auto& each, UserId wanted) { return each.first < wanted; });
         if (at != cached.end() && at->first == id) continue;
         writes_.epochs.emplace_back(id, epochs_.next().to_string());
     }

@@ -86,7 +86,8 @@ TEST_CASE("MemoryInbox: the cursor starts where the login resumes and follows th
 }
 
 TEST_CASE("MemoryInbox: a batch that is not dense is refused whole") {
-    for (const auto& positions : {messages({6}), messages({4}), messages({5, 7}), messages({5, 5})}) {
+    for (const auto& positions :
+         {messages({6}), messages({4}), messages({5, 7}), messages({5, 5})}) {
         const auto inbox = make_memory_inbox();
         inbox->on_resume("e", 4);
         Told told;

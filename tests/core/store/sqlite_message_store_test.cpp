@@ -160,8 +160,9 @@ TEST_CASE("SqliteStore: a file that is not SQLite's is refused and left alone") 
 }
 
 TEST_CASE("SqliteStore: another program's file is refused and left alone") {
-    for (const char* sql : {"CREATE TABLE theirs(x)", "PRAGMA application_id=7",
-                            "PRAGMA user_version=1", "PRAGMA application_id=7; CREATE TABLE t(x)"}) {
+    for (const char* sql :
+         {"CREATE TABLE theirs(x)", "PRAGMA application_id=7", "PRAGMA user_version=1",
+          "PRAGMA application_id=7; CREATE TABLE t(x)"}) {
         Opening opening;
         run_sql(opening.path, sql);
         const std::string before = read_file(opening.path);
