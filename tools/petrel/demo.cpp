@@ -51,7 +51,7 @@ struct DemoCommand {
 // A user's share of what is queued and has no outcome yet: below what an outbox keeps.
 constexpr std::uint64_t kOpenMax = 2'000;
 // The sending is spread over so long, else it is over before the storm has begun.
-constexpr auto kSpread = 6s;
+constexpr auto kSpread = 8s;
 // What comes twice may come late.
 constexpr auto kSettleTime = 300ms;
 
@@ -61,8 +61,8 @@ Faults storm_faults() {
     faults.duplicate = 0.04;
     faults.delay = 4ms;
     faults.jitter = 8ms;
-    faults.reset_every = 2500ms;
-    faults.stall_every = 5s;
+    faults.reset_every = 2s;
+    faults.stall_every = 2500ms;
     faults.stall = 800ms;
     return faults;
 }

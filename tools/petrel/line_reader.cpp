@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace petrel::tools {
@@ -10,6 +11,9 @@ namespace petrel::tools {
 std::optional<LineReader::Status> LineReader::take(std::string& line) {
     std::size_t end = buffer_.find('\n', scanned_);
     if (end == std::string::npos) {
+        // Once a chunk, not once a line: the rest moves to the front.
+        buffer_.erase(0, begin_);
+        begin_ = 0;
         scanned_ = buffer_.size();
         if (buffer_.size() > line_bytes_max_) {
             buffer_.clear();
@@ -19,9 +23,9 @@ std::optional<LineReader::Status> LineReader::take(std::string& line) {
         if (!is_at_end_ || (buffer_.empty() && !is_skipping_)) return std::nullopt;
         end = buffer_.size();
     }
-    line.assign(buffer_, 0, end);
-    buffer_.erase(0, end + 1);
-    scanned_ = 0;
+    line.assign(buffer_, begin_, end - begin_);
+    begin_ = std::min(end + 1, buffer_.size());
+    scanned_ = begin_;
     if (is_skipping_ || line.size() > line_bytes_max_) {
         is_skipping_ = false;
         return Status::kTooLong;
