@@ -107,18 +107,18 @@ void Engine::Impl::send_unreliable(SendRequest request, SendDone done) {
 std::optional<Result<Fingerprint>> Engine::Impl::find_kept(const SendRequest& request) const {
     const Fingerprint& fp = request.fp;
     if (fp.empty()) return std::nullopt;
+    const Result<Fingerprint> known(fp);
+    const Result<Fingerprint> reused(Errc::kFingerprintReused);
     const Data* kept = send_.find(fp);
     const auto pending = pending_by_fp_.find(fp);
     if (kept == nullptr && pending != pending_by_fp_.end()) kept = &pending->second->record.message;
     if (kept != nullptr) {
-        if (is_same_payload(*kept, request)) return fp;
-        return Result<Fingerprint>(Errc::kFingerprintReused);
+        return is_same_payload(*kept, request) ? known : reused;
     }
     const auto untold = untold_outcomes_.find(fp);
     if (untold == untold_outcomes_.end()) return std::nullopt;
     // Of an ended message only the recipient is known.
-    if (untold->second == request.to) return fp;
-    return Result<Fingerprint>(Errc::kFingerprintReused);
+    return untold->second == request.to ? known : reused;
 }
 
 // ---- the outbox ----
