@@ -15,11 +15,9 @@ namespace {
 
 constexpr WallMillis kWallAtStart = 1'700'000'000'000;
 
-std::string describe_packet(const Decoded& decoded, ProfileId profile) {
-    const bool is_v1 = profile == ProfileId::kPetrelV1;
+std::string describe_packet(const Decoded& decoded) {
     const std::string type = std::to_string(decoded.type);
     struct Visitor {
-        bool is_v1;
         const std::string& type;
 
         std::string operator()(const LoginResponse& reply) const {
@@ -80,7 +78,7 @@ std::string describe_packet(const Decoded& decoded, ProfileId profile) {
         std::string operator()(const Logout&) const { return type; }
         std::string operator()(const UnknownPacket&) const { return type + " unknown"; }
     };
-    return std::visit(Visitor{is_v1, type}, decoded.packet);
+    return std::visit(Visitor{type}, decoded.packet);
 }
 
 
@@ -154,7 +152,6 @@ public:
 FakeClient::FakeClient(GatewayWorld& world, unsigned shard, std::uint64_t serial,
                        std::string_view subprotocol)
     : world_(world),
-      shard_(shard),
       subprotocol_(subprotocol == kSubprotocolV1 ? ProfileId::kPetrelV1 : ProfileId::kUndecided) {
     session_ = std::make_unique<Session>(*this, world.router(shard), *world.authenticator_,
                                          world.options_.session, world.counters_, serial,
@@ -290,7 +287,7 @@ std::string FakeClient::received() {
     for (; told_ < texts_.size(); ++told_) {
         const Result<Decoded> decoded = decode(texts_[told_], profile());
         REQUIRE_MESSAGE(static_cast<bool>(decoded), texts_[told_]);
-        tell(describe_packet(*decoded, profile()));
+        tell(describe_packet(*decoded));
     }
     if (is_closed() && !is_close_told_) {
         is_close_told_ = true;

@@ -123,7 +123,6 @@ private:
     ProfileId profile() const;
 
     GatewayWorld& world_;
-    const unsigned shard_;
     ProfileId subprotocol_;
     std::unique_ptr<Session> session_;
     std::vector<std::string> texts_;

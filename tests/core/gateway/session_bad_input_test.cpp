@@ -92,8 +92,9 @@ private:
 TEST_CASE("BadInput: what is no valid packet is answered with code 4 and nothing else happens") {
     GatewayWorld world;
     Bystanders bystanders(world);
-    for (const auto& [name, text] : malformed()) {
-        CAPTURE(name);
+    for (const auto& entry : malformed()) {
+        const std::string& text = entry.second;
+        INFO(entry.first);
         FakeClient* clients[] = {&world.online({"alice"}), &world.connect(), &world.connect_plain(),
                                  &world.online_im_sdk("im"), &world.online_mobile("mobile")};
         for (FakeClient* const client : clients) {
@@ -110,8 +111,9 @@ TEST_CASE("BadInput: what is no valid packet is answered with code 4 and nothing
 TEST_CASE("BadInput: positions that are none are no valid packets in petrel.v1") {
     GatewayWorld world;
     Bystanders bystanders(world);
-    for (const auto& [name, text] : malformed_v1()) {
-        CAPTURE(name);
+    for (const auto& entry : malformed_v1()) {
+        const std::string& text = entry.second;
+        INFO(entry.first);
         FakeClient& alice = world.online({"alice"});
         alice.send(text);
         CHECK(alice.received() == "52 4");
