@@ -41,6 +41,9 @@ public:
     // The `count` oldest of what is stored are handled. (A count, because positions begin anew when
     // the gateway's store was lost, and what came before is still to be handled.)
     virtual void record_handled(std::size_t count, Done done) = 0;
+
+    // What the disk failed with last, for a person; "" when it works.
+    virtual std::string last_error() const { return {}; }
 };
 
 }  // namespace petrel

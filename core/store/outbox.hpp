@@ -57,6 +57,9 @@ public:
     virtual void record_outcomes(std::vector<OutcomeRecord> batch, Done done) = 0;
     // After the app's callback returned.
     virtual void remove_outcomes(std::vector<Fingerprint> batch) = 0;
+
+    // What the disk failed with last, for a person; "" when it works.
+    virtual std::string last_error() const { return {}; }
 };
 
 }  // namespace petrel
