@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "core/gateway/shard.hpp"
+#include "transport/asio_event_loop.hpp"
+#include "transport/websocketpp_server.hpp"
 
 namespace petrel {
 namespace {
@@ -33,6 +35,22 @@ private:
     std::condition_variable changed_;
     std::size_t left_;
 };
+
+// Sockets that share a port share it with another gateway's, too: that one would get half of the
+// connections. So the port is tried alone first.
+std::error_code check_port(ListenOptions listen, std::string& why) {
+    if (!listen.reuse_port || listen.port == 0) return {};
+    class Nobody final : public Listener::Handler {
+        void on_accept(std::unique_ptr<Transport>, const PeerInfo&) override {}
+    };
+    listen.reuse_port = false;
+    Nobody nobody;
+    AsioEventLoop loop;
+    WebsocketppListener listener(loop);
+    const Result<std::uint16_t> port = listener.listen(listen, nobody);
+    if (!port) why = listener.last_error();
+    return port.error();
+}
 
 }  // namespace
 
@@ -77,6 +95,7 @@ Gateway::~Gateway() {
 Result<std::uint16_t> Gateway::start(std::string& why) {
     ListenOptions listen = options_.listen;
     listen.reuse_port = options_.shards > 1;
+    if (const std::error_code error = check_port(listen, why)) return error;
     for (auto& shard : shards_) {
         const Result<std::uint16_t> port = shard->listen(listen, why);
         if (!port) return port;

@@ -9,6 +9,7 @@
 namespace petrel {
 namespace {
 
+constexpr std::size_t kScratchKept = 4096;  // Of a session's buffer, between packets.
 constexpr int kTypeAck = 4;  // A client's; an Ack of another type is a server's.
 constexpr std::string_view kPlainDevice = "-";
 constexpr std::string_view kDefaultApp = "default";
@@ -200,6 +201,7 @@ void Session::transmit(std::string_view text) {
         is_overflowing_ = true;
         host_.want_flush(*this);
     }
+    if (scratch_.capacity() > kScratchKept) std::string().swap(scratch_);
     const bool is_full = queued >= options_.push_bytes_max ||
                          host_.queued_packets() >= options_.push_packets_max;
     if (is_full && send_) send_->set_writable(false);

@@ -161,6 +161,7 @@ bool Session::hand_to_store(Data& data, PendingAppend pending) {
 void Session::on_append_result(const AppendResult& result) {
     if (state_ != State::kOnline || pending_.empty()) return;
     const PendingAppend pending = std::move(pending_.front());
+    assert(pending.seq == result.seq);
     pending_.pop_front();
     pending_bytes_ -= pending.bytes;
     switch (result.fate) {

@@ -404,9 +404,12 @@ TEST_CASE("Gateway: connections that are cut leave nothing behind") {
 }
 
 TEST_CASE("Gateway: a port in use is an error with a sentence") {
-    RunningGateway first;
+    unsigned shards = 1;
+    SUBCASE("one shard") {}
+    SUBCASE("shards that share the port") { shards = 3; }
+    RunningGateway first(with_shards(shards));
     UuidSource epochs;
-    GatewayOptions options;
+    GatewayOptions options = with_shards(shards);
     options.listen.port = first.port();
     Gateway second(options, make_memory_message_store(StoreOptions{}, epochs),
                    std::make_unique<OpenAuthenticator>());
@@ -414,6 +417,21 @@ TEST_CASE("Gateway: a port in use is an error with a sentence") {
     CHECK_FALSE(second.start(why));
     CHECK_FALSE(why.empty());
     second.stop();
+}
+
+TEST_CASE("Gateway: a port that is free again is taken again at once") {
+    std::uint16_t port = 0;
+    WireLoop loop;
+    {
+        RunningGateway first(with_shards(2));
+        port = first.port();
+        online(loop, first, "alice");
+    }
+    GatewayOptions options = with_shards(2);
+    options.listen.port = port;
+    RunningGateway second(options);
+    CHECK(second.port() == port);
+    online(loop, second, "alice");
 }
 
 TEST_CASE("Gateway: it can go without having been started") {
