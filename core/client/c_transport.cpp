@@ -62,6 +62,9 @@ public:
         link_->transport = nullptr;
         link_->cut_off();
         if (is_host_there_ && !is_closing_) table_.close(table_.user_data, host_data_, 0, "");
+        if (is_begun_ && table_.release != nullptr) {
+            table_.release(table_.user_data, host_data_);
+        }
     }
 
     void begin(const ConnectOptions& options);
@@ -138,7 +141,8 @@ private:
     std::deque<std::size_t> sizes_;            // Frames given to the host, not yet sent.
     std::size_t queued_ = 0;                   // Bytes of them.
     std::size_t part_ = 0;                     // Sent of the first.
-    bool is_host_there_ = false;               // It has a handle.
+    bool is_begun_ = false;                    // The host's open succeeded.
+    bool is_host_there_ = false;               // And it has not reported the end.
     bool is_open_ = false;
     bool is_closing_ = false;
     bool is_over_ = false;
@@ -164,6 +168,7 @@ void HostTransport::begin(const ConnectOptions& options) {
     const std::int32_t status = table_.open(table_.user_data, connection.get(),
                                             options.url.c_str(), subprotocol.c_str(), &host_data_);
     if (status == PETREL_OK) {
+        is_begun_ = true;
         connection.release();  // The host's, until it reports the end.
         return;
     }

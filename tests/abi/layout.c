@@ -90,6 +90,7 @@ int main(void) {
     FIELD(petrel_transport, open);
     FIELD(petrel_transport, send);
     FIELD(petrel_transport, close);
+    FIELD(petrel_transport, release);
     STRUCT(petrel_client_options);
     FIELD(petrel_client_options, struct_size);
     FIELD(petrel_client_options, log_level);

@@ -277,6 +277,9 @@ typedef struct petrel_transport {
     /* Once at most. code 1000-4999: send a close frame with it, then close. code 0: cut the
      * connection, nobody waits. petrel_connection_closed must follow, within 5 s. */
     void (*close)(void *user_data, void *connection_data, uint16_t code, const char *reason);
+    /* The last call with that connection_data, once after each open that returned 0; it may come
+     * before or after your petrel_connection_closed. May be NULL. */
+    void (*release)(void *user_data, void *connection_data);
 } petrel_transport;
 
 /* The connection is open; `subprotocol` is what the server chose, NULL or "" for none. */
