@@ -206,7 +206,8 @@ std::error_code MessageRules::find_stream(User& user, const std::string& name, S
     const auto it = std::find_if(user.streams.begin(), user.streams.end(),
                                  [&](const Stream& each) { return each.row.stream == name; });
     if (it == user.streams.end()) return {};
-    if (is_expired(it->row.used_at, options_.dedup_horizon)) {
+    // Longer than the dedup horizon: a session that was silent for a day must go on.
+    if (is_expired(it->row.used_at, options_.device_retention)) {
         writes_.forgotten_streams.push_back({user.row.id, name});
         list_changed(user);
         user.streams.erase(it);

@@ -295,7 +295,7 @@ std::error_code MessageRules::trim(std::size_t rows_max, bool& has_more) {
                            &MessageTables::sweep_dedup)) {
         return error;
     }
-    if (auto error = sweep(stream_sweep_, options_.dedup_horizon, budget,
+    if (auto error = sweep(stream_sweep_, options_.device_retention, budget,
                            writes_.forgotten_streams, &MessageTables::sweep_streams)) {
         return error;
     }

@@ -130,7 +130,7 @@ struct CursorUpdate {
 struct StoreOptions {
     std::chrono::milliseconds message_retention = std::chrono::hours{24 * 7};
     std::chrono::milliseconds dedup_horizon = std::chrono::hours{24};
-    std::chrono::milliseconds device_retention = std::chrono::hours{24 * 30};
+    std::chrono::milliseconds device_retention = std::chrono::hours{24 * 30};  // And streams.
     std::size_t inbox_max = 1'000'000;      // Messages a user; 308 when none of them may go.
     std::size_t devices_max = 16;           // A user, those that receive; the longest unused goes.
     std::size_t streams_max = 1024;         // A user; the longest unused goes.

@@ -99,9 +99,9 @@ STORE_TEST("a stream is taken up after accepted or first - 1, whichever is later
     CHECK(world.open(request).accepted == 7);
 }
 
-STORE_TEST("a stream unused for the horizon is forgotten, one in use is not") {
+STORE_TEST("a stream unused for as long as devices are kept is forgotten, one in use is not") {
     StoreOptions options;
-    options.dedup_horizon = 1000ms;
+    options.device_retention = 1000ms;
     StoreWorld<Form> world(options);
     world.append(world.streamed("alice", "bob", 1, 0, "idle"));
     world.append(world.streamed("alice", "bob", 1, 0, "busy"));
@@ -120,7 +120,7 @@ STORE_TEST("a stream unused for the horizon is forgotten, one in use is not") {
 
 STORE_TEST("a login is a use of its stream") {
     StoreOptions options;
-    options.dedup_horizon = 1000ms;
+    options.device_retention = 1000ms;
     StoreWorld<Form> world(options);
     world.append(world.streamed("alice", "bob", 1));
     OpenRequest request = world.login("alice");
