@@ -9,8 +9,8 @@ namespace petrel {
 class Authenticator {
 public:
     struct Verdict {
-        int code = 0;          // 0, or a login code of PROTOCOL.md section 2.
-        std::string message;   // For a person; never holds anything of the token.
+        int code = 0;         // 0, or a login code of PROTOCOL.md section 2.
+        std::string message;  // For a person; never holds anything of the token.
     };
 
     virtual ~Authenticator() = default;

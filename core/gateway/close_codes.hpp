@@ -8,7 +8,7 @@ namespace petrel {
 
 constexpr std::uint16_t kCloseNormal = 1000;
 constexpr std::uint16_t kCloseGoingAway = 1001;
-constexpr std::uint16_t kCloseAbnormal = 1006;    // Never on the wire: there was no close frame.
+constexpr std::uint16_t kCloseAbnormal = 1006;  // Never on the wire: there was no close frame.
 constexpr std::uint16_t kCloseNoLogin = 4001;
 constexpr std::uint16_t kCloseSilent = 4002;
 constexpr std::uint16_t kCloseRefused = 4003;

@@ -21,14 +21,14 @@ namespace petrel {
 class Shard;
 
 struct GatewayOptions {
-    ListenOptions listen;                      // Address, port, TLS, limits.
-    unsigned shards = 1;                       // Threads with sockets, 1-64.
+    ListenOptions listen;  // Address, port, TLS, limits.
+    unsigned shards = 1;   // Threads with sockets, 1-64.
     SessionPolicy policy = SessionPolicy::kMulti;
     SessionOptions session;
     StoreWriter::Options writer;
-    std::chrono::milliseconds drain_deadline{8'000};   // stop() cuts what is left then.
-    TraceSink* trace = nullptr;                // Thread-safe, outlives the gateway.
-    std::function<void(LogLevel, std::string_view)> on_log;   // Thread-safe.
+    std::chrono::milliseconds drain_deadline{8'000};         // stop() cuts what is left then.
+    TraceSink* trace = nullptr;                              // Thread-safe, outlives the gateway.
+    std::function<void(LogLevel, std::string_view)> on_log;  // Thread-safe.
 };
 
 // The other end: listeners, shards, and the store's writer thread. start, stop and counters from
@@ -43,10 +43,11 @@ public:
 
     // The port that is listened on, or an error with a sentence in `why`.
     Result<std::uint16_t> start(std::string& why);
-    // Drain: no new connections, 4007 to all, finish what the store has, end the threads. Idempotent.
+    // Drain: no new connections, 4007 to all, finish what the store has, end the threads.
+    // Idempotent.
     void stop();
 
-    SessionCounters counters();                // Sum of all shards, asked of them.
+    SessionCounters counters();  // Sum of all shards, asked of them.
     StoreWriter::Stats store_stats() const { return writer_->stats(); }
     std::size_t connection_count();
 

@@ -20,9 +20,8 @@ void InboxFeed::on_delivery(const Delivery& delivery) {
     if (delivery.seq <= queued_to_) return;
     const bool was_complete = queued_to_ == last_;
     last_ = std::max(last_, delivery.seq);
-    const bool has_room =
-        queue_.size() < options_.queue_max &&
-        queue_bytes_ + delivery.message->text.size() <= options_.queue_bytes_max;
+    const bool has_room = queue_.size() < options_.queue_max &&
+                          queue_bytes_ + delivery.message->text.size() <= options_.queue_bytes_max;
     if (was_complete && !is_reading_ && delivery.seq == queued_to_ + 1 && has_room) {
         enqueue(delivery);
     }
@@ -64,8 +63,6 @@ void InboxFeed::pop() {
     next_ = queue_.empty() ? queued_to_ + 1 : queue_.front().seq;
 }
 
-bool InboxFeed::wants_page() const {
-    return !is_reading_ && queue_.empty() && queued_to_ < last_;
-}
+bool InboxFeed::wants_page() const { return !is_reading_ && queue_.empty() && queued_to_ < last_; }
 
 }  // namespace petrel

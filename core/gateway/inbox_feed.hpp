@@ -12,15 +12,15 @@ namespace petrel {
 // What of a user's inbox still has to go to one session, in order and without a hole: fresh
 // deliveries while the session keeps up, pages read from the store when it fell behind.
 //
-//   following: queue holds next.. up to the last known     -- queue full --> behind
-//   behind:    queue empty, page wanted or being read      -- page reaches the last known --> following
+//   following: queue holds next.. up to the last known  -- queue full --> behind
+//   behind:    queue empty, page wanted or being read   -- page reaches the last --> following
 //
 // Thread-compatible.
 class InboxFeed {
 public:
     struct Options {
-        std::size_t queue_max = 128;                // Deliveries kept ready.
-        std::size_t queue_bytes_max = 512 * 1024;   // Of text.
+        std::size_t queue_max = 128;               // Deliveries kept ready.
+        std::size_t queue_bytes_max = 512 * 1024;  // Of text.
     };
 
     explicit InboxFeed(Options options) : options_(options) {}
@@ -48,13 +48,13 @@ private:
     void skip_acked();
 
     Options options_;
-    Position next_ = 1;       // First position not yet popped.
-    Position last_ = 0;       // Highest known to exist.
+    Position next_ = 1;  // First position not yet popped.
+    Position last_ = 0;  // Highest known to exist.
     bool is_reading_ = false;
-    std::deque<Delivery> queue_;   // Dense from next_, but for skipped ones.
-    Position queued_to_ = 0;       // Highest position queued or skipped; next_ - 1 when empty.
+    std::deque<Delivery> queue_;  // Dense from next_, but for skipped ones.
+    Position queued_to_ = 0;      // Highest position queued or skipped; next_ - 1 when empty.
     std::size_t queue_bytes_ = 0;
-    std::deque<Position> skip_;    // Ascending, all above queued_to_.
+    std::deque<Position> skip_;  // Ascending, all above queued_to_.
 };
 
 }  // namespace petrel

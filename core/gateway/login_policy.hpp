@@ -23,7 +23,7 @@ struct LiveSession {
 };
 
 struct LoginDecision {
-    int code = 0;                      // 0: admitted once the losers are gone.
+    int code = 0;  // 0: admitted once the losers are gone.
     bool retry = false;
     std::string message;
     std::vector<LiveSession> losers;

@@ -13,7 +13,8 @@ unsigned Router::home_of(std::string_view app, std::string_view user) const {
     // FNV-1a: the same on every shard, unlike std::hash by contract.
     std::uint64_t hash = 14'695'981'039'346'656'037u;
     for (const std::string_view part : {app, std::string_view("\0", 1), user}) {
-        for (const char c : part) hash = (hash ^ static_cast<unsigned char>(c)) * 1'099'511'628'211u;
+        for (const char c : part)
+            hash = (hash ^ static_cast<unsigned char>(c)) * 1'099'511'628'211u;
     }
     return static_cast<unsigned>(hash % options_.shards);
 }
@@ -135,8 +136,7 @@ void Router::begin_login(const UserKey& key, UserEntry& entry, LoginAsk ask) {
         displace.session = loser.session;
         displace.login = entry.current->id;
         displace.user = key;
-        displace.is_same_login =
-            winner.generation != 0 && winner.generation == loser.generation;
+        displace.is_same_login = winner.generation != 0 && winner.generation == loser.generation;
         displace.device = winner.identity.device;
         displaces.push_back(std::move(displace));
     }

@@ -27,7 +27,7 @@ public:
     virtual void store_advance(CursorUpdate update) = 0;
     virtual void post(unsigned shard, ShardMessage message) = 0;  // In order, to another shard.
     virtual WallMillis wall_ms() const = 0;
-    virtual TraceSink* trace() = 0;                                // nullptr: nobody watches.
+    virtual TraceSink* trace() = 0;  // nullptr: nobody watches.
 
 protected:
     ~RouterHost() = default;
@@ -57,8 +57,8 @@ public:
         unsigned shard = 0;
         unsigned shards = 1;
         SessionPolicy policy = SessionPolicy::kMulti;
-        std::size_t logins_waiting_max = 16;   // A user, behind one under decision; then 503.
-        std::int64_t busy_retry_ms = 1'000;    // Told with 503.
+        std::size_t logins_waiting_max = 16;  // A user, behind one under decision; then 503.
+        std::int64_t busy_retry_ms = 1'000;   // Told with 503.
         // A user's conversations whose receipts are remembered; beyond, all are forgotten, and a
         // second device may make one come again.
         std::size_t conversations_max = 256;
@@ -67,11 +67,13 @@ public:
     Router(RouterHost& host, Options options);
 
     // ---- of sessions ----
-    SessionId add(RoutedSession& session);     // The id it is known by until remove().
+    SessionId add(RoutedSession& session);  // The id it is known by until remove().
     // `user` once it had asked for a login: then its home is told.
     void remove(SessionId id, const UserKey* user);
     void login(LoginAsk ask);
-    [[nodiscard]] bool append(AppendRequest request) { return host_.store_append(std::move(request)); }
+    [[nodiscard]] bool append(AppendRequest request) {
+        return host_.store_append(std::move(request));
+    }
     [[nodiscard]] bool read(ReadRequest request) { return host_.store_read(std::move(request)); }
     void advance(CursorUpdate update) { host_.store_advance(std::move(update)); }
     void send_direct(const UserKey& to, Data data);
@@ -97,10 +99,10 @@ private:
     struct PendingLogin {
         std::uint64_t id = 0;
         LoginAsk ask;
-        std::size_t displacing = 0;    // Losers whose Displaced has not come yet.
-        bool is_cancelled = false;     // Its session ended meanwhile.
+        std::size_t displacing = 0;  // Losers whose Displaced has not come yet.
+        bool is_cancelled = false;   // Its session ended meanwhile.
     };
-    struct UserEntry {                 // Of a user whose home this is.
+    struct UserEntry {  // Of a user whose home this is.
         std::vector<LiveSession> live;
         std::optional<PendingLogin> current;
         std::deque<LoginAsk> waiting;

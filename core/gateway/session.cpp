@@ -10,7 +10,7 @@ namespace petrel {
 namespace {
 
 constexpr std::size_t kScratchKept = 4096;  // Of a session's buffer, between packets.
-constexpr int kTypeAck = 4;  // A client's; an Ack of another type is a server's.
+constexpr int kTypeAck = 4;                 // A client's; an Ack of another type is a server's.
 constexpr std::string_view kPlainDevice = "-";
 constexpr std::string_view kDefaultApp = "default";
 
@@ -48,8 +48,8 @@ SessionCounters& SessionCounters::operator+=(const SessionCounters& other) {
 }
 
 Session::Session(SessionHost& host, Router& router, Authenticator& authenticator,
-                 const SessionOptions& options, SessionCounters& counters,
-                 std::uint64_t connection, std::string_view subprotocol)
+                 const SessionOptions& options, SessionCounters& counters, std::uint64_t connection,
+                 std::string_view subprotocol)
     : host_(host),
       router_(router),
       authenticator_(authenticator),
@@ -202,8 +202,8 @@ void Session::transmit(std::string_view text) {
         host_.want_flush(*this);
     }
     if (scratch_.capacity() > kScratchKept) std::string().swap(scratch_);
-    const bool is_full = queued >= options_.push_bytes_max ||
-                         host_.queued_packets() >= options_.push_packets_max;
+    const bool is_full =
+        queued >= options_.push_bytes_max || host_.queued_packets() >= options_.push_packets_max;
     if (is_full && send_) send_->set_writable(false);
 }
 
@@ -413,16 +413,16 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
 
     QosSendDaemon::Options send_options;
     send_options.assigns_positions = false;
-    send_options.strategy = is_v1() ? QosSendDaemon::Strategy::kPositions
-                                    : QosSendDaemon::Strategy::kFingerprints;
+    send_options.strategy =
+        is_v1() ? QosSendDaemon::Strategy::kPositions : QosSendDaemon::Strategy::kFingerprints;
     send_options.window_packets_max = is_v1() ? client_window_ : options_.plain_window;
     send_options.window_bytes_max = is_v1() ? client_window_bytes_ : send_options.window_bytes_max;
     send_options.kept_max = std::max<std::size_t>(1, send_options.window_packets_max);
     send_options.check_period = options_.plain_check_period;
     send_options.retry_not_younger = options_.plain_retry_not_younger;
     send_options.retries = std::nullopt;
-    send_.emplace(static_cast<DaemonContext&>(*this),
-                  static_cast<QosSendDaemon::Listener&>(*this), send_options);
+    send_.emplace(static_cast<DaemonContext&>(*this), static_cast<QosSendDaemon::Listener&>(*this),
+                  send_options);
     QosSendDaemon::Resume resume;
     resume.accepted = opened.inbox.seq;
     resume.window = send_options.window_packets_max;

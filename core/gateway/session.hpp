@@ -30,7 +30,7 @@ public:
     virtual void close(std::uint16_t code, std::string_view reason) = 0;
     virtual std::size_t queued_bytes() const = 0;
     virtual std::size_t queued_packets() const = 0;
-    virtual void want_flush(Session& session) = 0;   // Call flush() at the end of this turn.
+    virtual void want_flush(Session& session) = 0;  // Call flush() at the end of this turn.
     virtual TimerQueue& timers() = 0;
     virtual std::uint64_t random(std::uint64_t low, std::uint64_t high) = 0;
     virtual FingerprintSource& fingerprints() = 0;
@@ -52,27 +52,27 @@ struct SessionCounters {
 };
 
 struct SessionOptions {
-    Duration heartbeat = std::chrono::seconds{25};             // Told to v1 clients.
-    Duration login_deadline = std::chrono::seconds{10};        // PROTOCOL.md section 4.5.
-    std::uint32_t window = 64;                                 // Taken and not yet decided, packets...
-    std::uint32_t window_bytes = 1 << 20;                      // ...and bytes of frames.
-    std::size_t payload_max = 65'536;                          // UTF-8 bytes of dataContent.
+    Duration heartbeat = std::chrono::seconds{25};       // Told to v1 clients.
+    Duration login_deadline = std::chrono::seconds{10};  // PROTOCOL.md section 4.5.
+    std::uint32_t window = 64;                           // Taken and not yet decided, packets...
+    std::uint32_t window_bytes = 1 << 20;                // ...and bytes of frames.
+    std::size_t payload_max = 65'536;                    // UTF-8 bytes of dataContent.
     std::int64_t dedup_horizon_ms = 86'400'000;
-    std::size_t waiting_packets_max = 64;                      // Behind a login under decision.
+    std::size_t waiting_packets_max = 64;  // Behind a login under decision.
     std::size_t waiting_bytes_max = 1 << 20;
-    std::size_t plain_pending_max = 1024;                      // Plain: not yet decided, then 302.
-    std::uint32_t push_window_max = 1024;                      // Unhandled, whatever window...
-    std::uint32_t push_window_bytes_max = 4 << 20;             // ...the client would take.
-    std::size_t push_packets_max = 256;                        // Queued on the socket: pushes wait.
+    std::size_t plain_pending_max = 1024;           // Plain: not yet decided, then 302.
+    std::uint32_t push_window_max = 1024;           // Unhandled, whatever window...
+    std::uint32_t push_window_bytes_max = 4 << 20;  // ...the client would take.
+    std::size_t push_packets_max = 256;             // Queued on the socket: pushes wait.
     std::size_t push_bytes_max = 256 * 1024;
-    std::size_t queued_bytes_max = 1 << 20;                    // Of what cannot wait: close 4005.
-    std::size_t malformed_max = 16;                            // Within malformed_span: close 4006.
+    std::size_t queued_bytes_max = 1 << 20;  // Of what cannot wait: close 4005.
+    std::size_t malformed_max = 16;          // Within malformed_span: close 4006.
     Duration malformed_span = std::chrono::minutes{1};
-    std::int64_t busy_retry_ms = 1'000;                        // Told with 302.
-    Duration plain_check_period = std::chrono::seconds{5};     // Section 3: pushes to plain clients.
+    std::int64_t busy_retry_ms = 1'000;                     // Told with 302.
+    Duration plain_check_period = std::chrono::seconds{5};  // Section 3: pushes to plain clients.
     Duration plain_retry_not_younger = std::chrono::seconds{2};
     std::size_t plain_window = 64;
-    std::int64_t drain_window_ms = 5'000;                      // Told with close 4007.
+    std::int64_t drain_window_ms = 5'000;  // Told with close 4007.
     InboxFeed::Options feed;
 };
 
@@ -108,7 +108,7 @@ public:
     void on_drained();
     void on_connection_closed(std::uint16_t code);
     void flush();
-    void drain();                      // Tell the client to come back elsewhere, close 4007.
+    void drain();  // Tell the client to come back elsewhere, close 4007.
 
     // ---- of the router ----
     void on_login_verdict(const LoginVerdict& verdict) override;
@@ -128,16 +128,16 @@ public:
 private:
     // A message handed to the store whose result has not come yet; results come in this order.
     struct PendingAppend {
-        Position seq = 0;              // 0: plain.
-        Position rx_before = 0;        // The last position taken before it.
-        std::uint64_t take = 0;        // Of take_: an older one was rewound meanwhile.
+        Position seq = 0;        // 0: plain.
+        Position rx_before = 0;  // The last position taken before it.
+        std::uint64_t take = 0;  // Of take_: an older one was rewound meanwhile.
         std::size_t bytes = 0;
-        bool wants_ack = true;         // Plain: it had a fingerprint of its own.
+        bool wants_ack = true;  // Plain: it had a fingerprint of its own.
         bool bridge = false;
-        std::string to;                // Plain: for the ack and the refusal.
-        std::string refused_text;      // Plain: the packet as text.
+        std::string to;            // Plain: for the ack and the refusal.
+        std::string refused_text;  // Plain: the packet as text.
     };
-    struct Refused {                   // v1: where the stream stands still (section 4.7).
+    struct Refused {  // v1: where the stream stands still (section 4.7).
         Position seq = 0;
         Fingerprint fp;
         int code = 0;
@@ -214,37 +214,37 @@ private:
     const std::uint64_t connection_;
     SessionId id_ = 0;
     State state_ = State::kFresh;
-    ProfileId profile_ = ProfileId::kUndecided;    // v1 from the handshake, plain from the login.
-    Identity identity_;                            // From kDeciding on.
-    std::uint64_t generation_ = 0;                 // While online.
-    std::optional<LoginReplyV1> login_reply_;      // v1, while online.
-    std::uint32_t client_window_ = 64;             // v1, of its login.
+    ProfileId profile_ = ProfileId::kUndecided;  // v1 from the handshake, plain from the login.
+    Identity identity_;                          // From kDeciding on.
+    std::uint64_t generation_ = 0;               // While online.
+    std::optional<LoginReplyV1> login_reply_;    // v1, while online.
+    std::uint32_t client_window_ = 64;           // v1, of its login.
     std::uint32_t client_window_bytes_ = 1 << 20;
-    Position stream_first_ = 1;                    // v1, of its login.
-    std::string stream_;                           // v1, of its login.
-    std::deque<std::string> waiting_;              // While kDeciding: packets behind the login.
+    Position stream_first_ = 1;        // v1, of its login.
+    std::string stream_;               // v1, of its login.
+    std::deque<std::string> waiting_;  // While kDeciding: packets behind the login.
     std::size_t waiting_bytes_ = 0;
-    std::deque<TimePoint> malformed_at_;           // The last malformed_max.
+    std::deque<TimePoint> malformed_at_;  // The last malformed_max.
     // After a pause of the process both wait until the socket was looked at (section 4.5).
     Patience login_patience_;
-    Timer login_timer_;                            // While kFresh.
+    Timer login_timer_;  // While kFresh.
     Patience slow_patience_;
-    Timer slow_timer_;                             // While something may be stuck on the socket.
-    bool is_overflowing_ = false;                  // queued_bytes_max passed: closed at the flush.
+    Timer slow_timer_;             // While something may be stuck on the socket.
+    bool is_overflowing_ = false;  // queued_bytes_max passed: closed at the flush.
     std::uint64_t sent_bytes_ = 0;
-    std::uint64_t drained_bytes_ = 0;              // At the start of slow_timer_.
+    std::uint64_t drained_bytes_ = 0;  // At the start of slow_timer_.
     SilenceCheck silence_;
     QosReceiveDaemon receive_;
-    std::optional<QosSendDaemon> send_;            // From the login on: its strategy is the profile's.
-    std::uint64_t retransmissions_ = 0;            // Of send_, as counted.
+    std::optional<QosSendDaemon> send_;  // From the login on: its strategy is the profile's.
+    std::uint64_t retransmissions_ = 0;  // Of send_, as counted.
     InboxFeed feed_;
     std::deque<PendingAppend> pending_;
     std::size_t pending_bytes_ = 0;
     std::uint64_t take_ = 0;
     std::optional<Refused> refused_;
-    std::vector<Acceptance> accepted_;             // v1: for the next ack.
-    std::vector<Handled> handled_;                 // Of one ack: the highest of each conversation.
-    std::vector<Handled> held_back_;               // Plain: acked before a lower one of theirs.
+    std::vector<Acceptance> accepted_;  // v1: for the next ack.
+    std::vector<Handled> handled_;      // Of one ack: the highest of each conversation.
+    std::vector<Handled> held_back_;    // Plain: acked before a lower one of theirs.
     std::string scratch_;
 };
 

@@ -108,9 +108,9 @@ void Session::take_v1(Data& data, std::size_t frame_bytes) {
     const Fingerprint fp = data.fp;
     const Position seq = data.seq;
     // Twice the window: a client may free its place of a message that expired under way.
-    const bool has_room =
-        pending_.size() < 2 * std::size_t{options_.window} &&
-        (pending_.empty() || pending_bytes_ + frame_bytes <= 2 * std::size_t{options_.window_bytes});
+    const bool has_room = pending_.size() < 2 * std::size_t{options_.window} &&
+                          (pending_.empty() ||
+                           pending_bytes_ + frame_bytes <= 2 * std::size_t{options_.window_bytes});
     if (has_room && hand_to_store(data, std::move(pending))) return;
     receive_.rewind(rx_before);
     send_error(static_cast<int>(Errc::kBusy), "busy, try again later", fp, seq,

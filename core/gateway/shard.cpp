@@ -48,7 +48,8 @@ public:
     void log(LogLevel level, std::string_view text) override {
         if (!shard_.shared_.log) return;
         std::string line = "connection " + std::to_string(serial_) + " " + address_;
-        if (!session_.identity().user.user.empty()) line += " user " + session_.identity().user.user;
+        if (!session_.identity().user.user.empty())
+            line += " user " + session_.identity().user.user;
         line += ": ";
         line += text;
         shard_.shared_.log(level, line);
@@ -181,8 +182,12 @@ void Shard::end_turn() {
 
 void Shard::bury(Connection& connection) { to_bury_.push_back(connection.serial()); }
 
-bool Shard::store_append(AppendRequest request) { return shared_.writer->append(std::move(request)); }
-bool Shard::store_open(OpenRequest request) { return shared_.writer->open_session(std::move(request)); }
+bool Shard::store_append(AppendRequest request) {
+    return shared_.writer->append(std::move(request));
+}
+bool Shard::store_open(OpenRequest request) {
+    return shared_.writer->open_session(std::move(request));
+}
 bool Shard::store_read(ReadRequest request) { return shared_.writer->read(std::move(request)); }
 void Shard::store_advance(CursorUpdate update) { shared_.writer->advance(std::move(update)); }
 

@@ -31,8 +31,8 @@ public:
         const SessionOptions& session_options;
         StoreWriter* writer = nullptr;
         Authenticator* authenticator = nullptr;
-        TraceSink* trace = nullptr;                             // nullptr: nobody watches.
-        std::function<std::uint64_t()> next_connection;         // Serial, over all shards.
+        TraceSink* trace = nullptr;                      // nullptr: nobody watches.
+        std::function<std::uint64_t()> next_connection;  // Serial, over all shards.
         std::function<void(unsigned shard, std::vector<ShardMessage> batch)> post;
         std::function<void(LogLevel, std::string_view)> log;
     };
@@ -43,11 +43,11 @@ public:
     // Listens (on the caller's thread), then starts the thread.
     Result<std::uint16_t> listen(const ListenOptions& options, std::string& why);
     void start();
-    void post(std::function<void()> task);   // Runs as one input of this shard. Thread-safe.
+    void post(std::function<void()> task);  // Runs as one input of this shard. Thread-safe.
 
     // Stops accepting and drains every session; `done` is called once the last is gone.
     void drain(std::function<void()> done);
-    void stop();                              // Ends the thread. Idempotent.
+    void stop();  // Ends the thread. Idempotent.
 
     // On the shard's thread (from a posted task).
     Router& router() { return router_; }
@@ -68,7 +68,7 @@ private:
 
     void on_accept(std::unique_ptr<Transport> transport, const PeerInfo& peer) override;
 
-    void begin_input();    // Time moves; the end of this turn is on its way.
+    void begin_input();  // Time moves; the end of this turn is on its way.
     void end_turn();
     void bury(Connection& connection);
 
@@ -82,12 +82,12 @@ private:
     std::unique_ptr<Listener> listener_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;  // By serial.
     std::vector<Connection*> to_flush_;
-    std::vector<std::uint64_t> to_bury_;                 // Serials; destroyed at the end of the turn.
-    std::vector<std::vector<ShardMessage>> outgoing_;    // By shard; leave at the end of the turn.
+    std::vector<std::uint64_t> to_bury_;               // Serials; destroyed at the end of the turn.
+    std::vector<std::vector<ShardMessage>> outgoing_;  // By shard; leave at the end of the turn.
     bool is_turn_end_posted_ = false;
     std::unique_ptr<EventLoop::Alarm> alarm_;
     std::optional<TimePoint> armed_;
-    std::function<void()> on_drained_;                   // While draining.
+    std::function<void()> on_drained_;  // While draining.
     std::thread thread_;
 };
 

@@ -43,7 +43,7 @@ struct UserKeyHash {
 // Who is on a connection, once it has said so and was believed.
 struct Identity {
     UserKey user;
-    std::string device = "-";            // "-" for plain.
+    std::string device = "-";  // "-" for plain.
     std::string device_class = "other";
     ProfileId profile = ProfileId::kUndecided;
 };
@@ -51,7 +51,7 @@ struct Identity {
 // Session's shard -> home: may I?
 struct LoginAsk {
     SessionId session = 0;
-    std::uint64_t connection = 0;        // Serial of the connection: grows with each accept.
+    std::uint64_t connection = 0;  // Serial of the connection: grows with each accept.
     Identity identity;
     std::uint64_t generation = 0;
     std::optional<InboxCursor> inbox;
@@ -66,16 +66,16 @@ struct LoginVerdict {
     std::string message;
     bool retry = false;
     std::optional<std::int64_t> retry_after_ms;
-    OpenResult opened;                   // When code is 0.
+    OpenResult opened;  // When code is 0.
 };
 
 // Home -> loser's shard: close it; answered by Displaced, at once even when it is gone already.
 struct Displace {
     SessionId session = 0;
-    std::uint64_t login = 0;             // Echoed.
+    std::uint64_t login = 0;  // Echoed.
     UserKey user;
-    bool is_same_login = false;          // Equal generation: the same client came back.
-    std::string device;                  // That took over.
+    bool is_same_login = false;  // Equal generation: the same client came back.
+    std::string device;          // That took over.
 };
 
 struct Displaced {
@@ -104,14 +104,14 @@ struct DirectMessage {
 
 // Recipient's shard -> recipient's home -> sender's home -> session's shard.
 struct Handled {
-    UserKey user;                        // Who handled everything of `conv` up to `cseq`.
-    Position seq = 0;                    // In that user's inbox.
+    UserKey user;      // Who handled everything of `conv` up to `cseq`.
+    Position seq = 0;  // In that user's inbox.
     std::string sender;
     std::string conv;
     std::uint64_t cseq = 0;
 };
 struct ReceiptFor {
-    SessionId session = 0;               // 0: to the home of `to`.
+    SessionId session = 0;  // 0: to the home of `to`.
     UserKey to;
     Receipt receipt;
 };

@@ -12,7 +12,8 @@ namespace petrel {
 // One event in the life of a message or a session, as the gateway saw it; `petrel track` reads
 // the lines. Fields that an event does not have are left out of its line.
 struct TraceEvent {
-    std::string_view event;      // received, committed, duplicate, refused, pushed, handled, login, closed
+    std::string_view
+        event;  // received, committed, duplicate, refused, pushed, handled, login, closed
     std::uint64_t connection = 0;
     std::string_view app, user, device, from, to, conv;
     const Fingerprint* fp = nullptr;

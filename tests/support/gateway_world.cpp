@@ -81,7 +81,6 @@ std::string describe_packet(const Decoded& decoded) {
     return std::visit(Visitor{type}, decoded.packet);
 }
 
-
 }  // namespace
 
 // Numbers its fingerprints, so that a run repeats.
@@ -120,9 +119,7 @@ public:
     Host(GatewayWorld& world, const Router::Options& options)
         : world_(world), router(*this, options) {}
 
-    bool store_append(AppendRequest request) override {
-        return enqueue(std::move(request));
-    }
+    bool store_append(AppendRequest request) override { return enqueue(std::move(request)); }
     bool store_open(OpenRequest request) override { return enqueue(std::move(request)); }
     bool store_read(ReadRequest request) override { return enqueue(std::move(request)); }
     void store_advance(CursorUpdate update) override {
@@ -153,9 +150,9 @@ FakeClient::FakeClient(GatewayWorld& world, unsigned shard, std::uint64_t serial
                        std::string_view subprotocol)
     : world_(world),
       subprotocol_(subprotocol == kSubprotocolV1 ? ProfileId::kPetrelV1 : ProfileId::kUndecided) {
-    session_ = std::make_unique<Session>(*this, world.router(shard), *world.authenticator_,
-                                         world.options_.session, world.counters_, serial,
-                                         subprotocol);
+    session_ =
+        std::make_unique<Session>(*this, world.router(shard), *world.authenticator_,
+                                  world.options_.session, world.counters_, serial, subprotocol);
 }
 
 FakeClient::~FakeClient() {
@@ -354,8 +351,7 @@ GatewayWorld::GatewayWorld(const Options& options)
 GatewayWorld::~GatewayWorld() { clients_.clear(); }
 
 FakeClient& GatewayWorld::connect(std::string_view subprotocol, unsigned shard) {
-    clients_.push_back(
-        std::make_unique<FakeClient>(*this, shard, next_connection_++, subprotocol));
+    clients_.push_back(std::make_unique<FakeClient>(*this, shard, next_connection_++, subprotocol));
     return *clients_.back();
 }
 

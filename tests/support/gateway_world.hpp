@@ -61,12 +61,11 @@ struct LoginAs {
 // A client's end of a fake connection with a real Session at the other. What the gateway sent since
 // the last received() is told as text, packets and the close separated by ", ":
 //
-//   50 0/3 accepted 2        a v1 login reply: inbox resumes after 0 of 3; "break" when not recovered
-//   50 409 retry after 1000  a refusal; plain: "50 0", "50 0 first 1700000000000"
-//   2 a@1   2 a              a message by its fingerprint, v1 with its position
-//   54 h2 gap rx1 acc 7@2    a v1 ack: [cseq 7, seq 2]; plain: "54 a", "4 a"
-//   51 sent3 rx2 h1   52 303 a@3 after 1000   53 text   55 1 laptop   54 1 (kick-out)
-//   56 u:alice:bob 2 by bob  closed 4004
+//   50 0/3 accepted 2        a v1 login reply: inbox resumes after 0 of 3; "break" when not
+//   recovered 50 409 retry after 1000  a refusal; plain: "50 0", "50 0 first 1700000000000" 2 a@1
+//   2 a              a message by its fingerprint, v1 with its position 54 h2 gap rx1 acc 7@2    a
+//   v1 ack: [cseq 7, seq 2]; plain: "54 a", "4 a" 51 sent3 rx2 h1   52 303 a@3 after 1000   53 text
+//   55 1 laptop   54 1 (kick-out) 56 u:alice:bob 2 by bob  closed 4004
 class FakeClient final : public SessionHost {
 public:
     FakeClient(GatewayWorld& world, unsigned shard, std::uint64_t serial,
@@ -82,13 +81,13 @@ public:
     void ack(Position h);
     void gap(Position h, Position rx);
     void ack(const std::string& name, const std::string& from, const std::string& to);  // Plain.
-    void heartbeat();                                          // "{}"
+    void heartbeat();                                                                   // "{}"
     void heartbeat(Position sent, Position rx, Position h);
     void binary();
-    void drop();                       // The connection is lost.
+    void drop();  // The connection is lost.
     void stop_reading() { is_reading_ = false; }
     void read_bytes(std::size_t bytes);  // The kernel takes some of what is queued.
-    void start_reading();              // And takes all.
+    void start_reading();                // And takes all.
 
     // ---- gateway to client ----
     std::string received();
@@ -126,7 +125,7 @@ private:
     ProfileId subprotocol_;
     std::unique_ptr<Session> session_;
     std::vector<std::string> texts_;
-    std::size_t told_ = 0;         // Of texts_.
+    std::size_t told_ = 0;  // Of texts_.
     bool is_close_told_ = false;
     bool is_lost_ = false;
     bool is_flush_wanted_ = false;
@@ -160,19 +159,19 @@ public:
     FakeClient& online_mobile(const std::string& user, unsigned shard = 0);
 
     void advance(Duration by);
-    void pause(Duration by);                 // The process sleeps: its timers come late.
+    void pause(Duration by);  // The process sleeps: its timers come late.
     void settle();
     // Everything in `inputs` happens before the turn ends; commit() in it, too.
     void in_one_turn(const std::function<void()>& inputs);
-    void drain();                            // Every session.
+    void drain();  // Every session.
 
     // ---- the store ----
-    void hold() { is_holding_ = true; }      // What is asked of it waits.
-    void release();                          // Everything that waits, and what comes from now on.
-    void commit();                           // Everything that waits, then hold on.
+    void hold() { is_holding_ = true; }  // What is asked of it waits.
+    void release();                      // Everything that waits, and what comes from now on.
+    void commit();                       // Everything that waits, then hold on.
     std::size_t waiting() const { return requests_.size(); }
-    void set_failing(bool is_failing) { is_failing_ = is_failing; }  // Commits fail.
-    void set_full(bool is_full) { is_full_ = is_full; }              // Takes nothing more.
+    void set_failing(bool is_failing) { is_failing_ = is_failing; }     // Commits fail.
+    void set_full(bool is_full) { is_full_ = is_full; }                 // Takes nothing more.
     void set_next_fate(AppendResult::Fate fate) { next_fate_ = fate; }  // Of one append.
     void trim();
     std::vector<CursorUpdate> cursor_updates;
@@ -188,7 +187,7 @@ public:
     void release_posts();
     bool deliver_one_post();
 
-    Authenticator::Verdict verdict;          // Of every login from now on.
+    Authenticator::Verdict verdict;  // Of every login from now on.
 
 private:
     friend class FakeClient;

@@ -57,8 +57,7 @@ class WireClient final : private Transport::Handler {
 public:
     static constexpr std::chrono::seconds kPatience{60};
 
-    WireClient(WireLoop& loop, std::uint16_t port,
-               std::string_view subprotocol = kSubprotocolV1)
+    WireClient(WireLoop& loop, std::uint16_t port, std::string_view subprotocol = kSubprotocolV1)
         : loop_(loop),
           profile_(subprotocol == kSubprotocolV1 ? ProfileId::kPetrelV1 : ProfileId::kImSdk) {
         ConnectOptions options;
@@ -101,8 +100,8 @@ public:
     // nullopt: the connection has closed.
     std::optional<Packet> next() {
         std::unique_lock<std::mutex> lock(mutex_);
-        const bool came = changed_.wait_for(lock, kPatience,
-                                            [this] { return !packets_.empty() || closed_; });
+        const bool came =
+            changed_.wait_for(lock, kPatience, [this] { return !packets_.empty() || closed_; });
         REQUIRE_MESSAGE(came, "nothing came");
         if (packets_.empty()) return std::nullopt;
         Packet packet = std::move(packets_.front());

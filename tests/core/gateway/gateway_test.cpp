@@ -89,8 +89,8 @@ LoginReplyV1 log_in(WireClient& client, const std::string& user,
     return *response.v1;
 }
 
-std::unique_ptr<WireClient> online(WireLoop& loop, RunningGateway& gateway,
-                                   const std::string& user, const std::string& device = "phone") {
+std::unique_ptr<WireClient> online(WireLoop& loop, RunningGateway& gateway, const std::string& user,
+                                   const std::string& device = "phone") {
     auto client = std::make_unique<WireClient>(loop, gateway.port());
     log_in(*client, user, device);
     return client;
@@ -344,9 +344,10 @@ TEST_CASE("Gateway: a binary frame is told code 4") {
     RunningGateway gateway;
     const int fd = RawSocket::connect(gateway.port());
     RawSocket socket(fd);
-    REQUIRE(socket.send("GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-                        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"));
+    REQUIRE(
+        socket.send("GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+                    "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"));
     const auto read_until = [&](const std::string& what) {
         while (!socket.has(what)) {
             REQUIRE_FALSE(socket.is_ended);

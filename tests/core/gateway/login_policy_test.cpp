@@ -68,8 +68,7 @@ TEST_CASE("LoginPolicy: one-per-class keeps one session a class, too") {
                                                live(2, 11, "laptop", "desktop")};
     CHECK(decide(kOnePerClass, ask(3, 0, "tablet", "mobile"), sessions) == "admitted without 1");
     CHECK(decide(kOnePerClass, ask(3, 0, "browser", "web"), sessions) == "admitted");
-    CHECK(decide(kOnePerClass, ask(3, 0, "laptop", "mobile"), sessions) ==
-          "admitted without 1 2");
+    CHECK(decide(kOnePerClass, ask(3, 0, "laptop", "mobile"), sessions) == "admitted without 1 2");
 }
 
 TEST_CASE("LoginPolicy: single keeps one session a user") {

@@ -268,8 +268,8 @@ TEST_CASE("Router: the memory of receipts is bounded") {
     for (FakeClient* const sender : senders) {
         sender->say({"a", 1});
         bob.ack(++handled);
-        CHECK(sender->received() == "54 h1 acc 1@1, 56 " + sender->last<Receipt>().conv +
-                                        " 1 by bob");
+        CHECK(sender->received() ==
+              "54 h1 acc 1@1, 56 " + sender->last<Receipt>().conv + " 1 by bob");
     }
     senders[0]->say({"b", 2});
     bob.ack(++handled);

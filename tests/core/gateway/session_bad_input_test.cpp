@@ -45,7 +45,8 @@ const std::vector<std::pair<const char*, std::string>>& malformed() {
         {"fp too long", R"({"type":2,"to":"b","Qos":true,"fp":")" + std::string(65, 'f') + R"("})"},
         {"login without content", R"({"type":0})"},
         {"login without user", R"({"type":0,"dataContent":"{}"})"},
-        {"frame over the limit", R"({"type":5,"dataContent":")" + std::string(500'000, 'x') + "\"}"},
+        {"frame over the limit",
+         R"({"type":5,"dataContent":")" + std::string(500'000, 'x') + "\"}"},
     };
     return all;
 }
@@ -76,9 +77,8 @@ public:
     void check() {
         carol_.say({"c" + std::to_string(++seq_), seq_, "dave"});
         CHECK(dave_.received() == "2 c" + std::to_string(seq_) + "@" + std::to_string(seq_));
-        CHECK(carol_.received() ==
-              "54 h" + std::to_string(seq_) + " acc " + std::to_string(seq_) + "@" +
-                  std::to_string(seq_));
+        CHECK(carol_.received() == "54 h" + std::to_string(seq_) + " acc " + std::to_string(seq_) +
+                                       "@" + std::to_string(seq_));
     }
 
 private:
@@ -191,8 +191,15 @@ TEST_CASE("BadInput: unknown and reserved types and those of the other direction
     GatewayWorld world;
     Bystanders bystanders(world);
     const std::vector<std::string> texts = {
-        R"({"type":77})", R"({"type":-1})", R"({"type":6})", R"({"type":7})", R"({"type":8})",
-        R"({"type":9})", R"({"type":57})", R"({"type":58})", R"({"type":59})",
+        R"({"type":77})",
+        R"({"type":-1})",
+        R"({"type":6})",
+        R"({"type":7})",
+        R"({"type":8})",
+        R"({"type":9})",
+        R"({"type":57})",
+        R"({"type":58})",
+        R"({"type":59})",
         R"({"type":50,"dataContent":"{\"code\":0}"})",
         R"({"type":51,"dataContent":"{}"})",
         R"({"type":52,"dataContent":"{\"errorCode\":301,\"errorMsg\":\"x\"}"})",
@@ -312,8 +319,8 @@ TEST_CASE("BadInput: random bytes and mutated packets break nothing") {
         R"({"type":5,"dataContent":"x","QoS":true,"sm":-1})",
     };
     for (int round = 0; round < 30; ++round) {
-        FakeClient* clients[] = {&world.online({"alice"}), &world.connect(),
-                                 &world.connect_plain(), &world.online_im_sdk("im")};
+        FakeClient* clients[] = {&world.online({"alice"}), &world.connect(), &world.connect_plain(),
+                                 &world.online_im_sdk("im")};
         for (int i = 0; i < 100; ++i) {
             std::string text = seeds[random() % seeds.size()];
             for (std::uint64_t flips = random() % 4; flips > 0; --flips) {

@@ -174,7 +174,8 @@ TEST_CASE("Session: what is sent before the login does not move the deadline") {
     CHECK(client.received() == "closed 4001");
 }
 
-TEST_CASE("Session: after a pause of the process the socket is read before the deadline is judged") {
+TEST_CASE(
+    "Session: after a pause of the process the socket is read before the deadline is judged") {
     GatewayWorld world;
     FakeClient& quick = world.connect();
     FakeClient& silent = world.connect();
@@ -201,7 +202,9 @@ TEST_CASE("Session: a v1 packet of type 1, 2 or 4 before the login is told 301 w
     FakeClient& client = world.connect();
     std::string text;
     SUBCASE("heartbeat") { text = R"({"type":1,"dataContent":"{}"})"; }
-    SUBCASE("message") { text = R"({"type":2,"dataContent":"x","to":"b","fp":"a","Qos":true,"seq":1})"; }
+    SUBCASE("message") {
+        text = R"({"type":2,"dataContent":"x","to":"b","fp":"a","Qos":true,"seq":1})";
+    }
     SUBCASE("ack") { text = R"({"type":4,"h":0})"; }
     client.send(text);
     CHECK(client.last<ErrorPacket>().code == 301);

@@ -49,7 +49,8 @@ TEST_CASE("Plain: a login with app is im-sdk and answered as its server does") {
     GatewayWorld world;
     FakeClient& client = world.connect_plain();
     client.login_im_sdk("s1");
-    CHECK(has(client.last_text(), R"("type":50,"dataContent":"{\"code\":0}","from":"0","to":"s1")"));
+    CHECK(
+        has(client.last_text(), R"("type":50,"dataContent":"{\"code\":0}","from":"0","to":"s1")"));
     CHECK(has(client.last_text(), R"("Qos":false)"));
     CHECK_FALSE(has(client.last_text(), "QoS"));
     CHECK_FALSE(has(client.last_text(), "petrel"));
@@ -148,7 +149,8 @@ TEST_CASE("Plain: echo is answered before the login with only its type and time 
                 R"("QoS":false,"typeu":3,"sm":-1})");
     CHECK(client.last_text() ==
           R"({"bridge":false,"type":53,"dataContent":"hello echo","from":"u","to":"0",)"
-          R"("QoS":false,"typeu":3,"sm":)" + std::to_string(world.wall_ms()) + "}");
+          R"("QoS":false,"typeu":3,"sm":)" +
+              std::to_string(world.wall_ms()) + "}");
 }
 
 // ---- messages to the gateway ----
@@ -213,7 +215,8 @@ TEST_CASE("Plain: refusals carry the packet as text") {
         code = 304;
     }
     SUBCASE("group") {
-        text = R"({"type":2,"dataContent":"x","from":"alice","to":"g","fp":"a","Qos":true,"typeu":1})";
+        text =
+            R"({"type":2,"dataContent":"x","from":"alice","to":"g","fp":"a","Qos":true,"typeu":1})";
         code = 303;
     }
     SUBCASE("group, without QoS") {
@@ -288,14 +291,16 @@ TEST_CASE("Plain: a push speaks the profile of its reader and has no positions")
         alice.say({"push-fp-1", 1, "bob", std::nullopt, "push1"});
         CHECK(bob.last_text() ==
               R"({"bridge":false,"type":2,"dataContent":"push1","from":"alice","to":"bob",)"
-              R"("fp":"push-fp-1","Qos":true,"typeu":0,"sendTs":)" + time + "}");
+              R"("fp":"push-fp-1","Qos":true,"typeu":0,"sendTs":)" +
+                  time + "}");
     }
     SUBCASE("mobileimsdk") {
         FakeClient& bob = world.online_mobile("bob");
         alice.say({"b-fp-1", 1, "bob", std::nullopt, "hello java"});
         CHECK(bob.last_text() ==
               R"({"bridge":false,"type":2,"dataContent":"hello java","from":"alice","to":"bob",)"
-              R"("fp":"b-fp-1","QoS":true,"typeu":0,"sm":)" + time + "}");
+              R"("fp":"b-fp-1","QoS":true,"typeu":0,"sm":)" +
+                  time + "}");
     }
 }
 
@@ -485,7 +490,8 @@ TEST_CASE("Plain: an idle client is closed after 2.5 of its profile's intervals"
 TEST_CASE("Plain: a heartbeat is answered") {
     GatewayWorld world;
     FakeClient& im_sdk = world.online_im_sdk("i");
-    im_sdk.send(R"({"type":1,"dataContent":"{\"sent\":5,\"h\":9}","from":"i","to":"0","Qos":false})");
+    im_sdk.send(
+        R"({"type":1,"dataContent":"{\"sent\":5,\"h\":9}","from":"i","to":"0","Qos":false})");
     CHECK(im_sdk.received() == "51");
     CHECK(has(im_sdk.last_text(), R"("dataContent":"{}")"));
 }

@@ -41,7 +41,8 @@ void say_many(FakeClient& alice, Position first, Position last, std::size_t byte
 std::size_t pushed(FakeClient& bob) {
     const std::string told = bob.received();
     std::size_t count = 0;
-    for (std::size_t at = told.find("2 m"); at != std::string::npos; at = told.find("2 m", at + 1)) {
+    for (std::size_t at = told.find("2 m"); at != std::string::npos;
+         at = told.find("2 m", at + 1)) {
         ++count;
     }
     return count;

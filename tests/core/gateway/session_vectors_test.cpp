@@ -99,76 +99,75 @@ std::string first(std::int64_t ms) { return " first " + std::to_string(1'700'000
 TEST_CASE("Vectors: the IM-SDK web client is answered") {
     Replay replay;
     check_same(replay.play("im-sdk-client.txt"), {
-        "#1: 50 0",
-        "#1: 54 c-fp-1",
-    });
+                                                     "#1: 50 0",
+                                                     "#1: 54 c-fp-1",
+                                                 });
     CHECK(replay.world().counters().unknown_acks == 2);  // Of pushes that nobody sent here.
 }
 
 TEST_CASE("Vectors: the MobileIMSDK client is answered, across a reconnect") {
     Replay replay;
-    check_same(replay.play("mobileimsdk-client.txt"), {
-        "#1: 50 0" + first(2'677),
-        "#1: 4 j-fp-1",
-        "#1: 4 j-fp-2",  // To an offline user: stored, so acked at once.
-        "#2: 50 0 first 1795231203292",
-        "#2: 4 j-fp-2",
-        "#2: 4 j-fp-3",
-        "#2: 4 j-fp-2",
-        "#2: 51",
-        "#2: closed 1000",
-    });
+    check_same(replay.play("mobileimsdk-client.txt"),
+               {
+                   "#1: 50 0" + first(2'677),
+                   "#1: 4 j-fp-1",
+                   "#1: 4 j-fp-2",  // To an offline user: stored, so acked at once.
+                   "#2: 50 0 first 1795231203292",
+                   "#2: 4 j-fp-2",
+                   "#2: 4 j-fp-3",
+                   "#2: 4 j-fp-2",
+                   "#2: 51",
+                   "#2: closed 1000",
+               });
 }
 
 TEST_CASE("Vectors: MobileIMSDK's server is replaced") {
     Replay replay;
-    check_same(replay.play("mobileimsdk-server.txt"), {
-        "x: 52 301, closed 4001",
-        "x: 53 hello echo",
-        "x: 52 301, closed 4001",
-        "x: 50 1025 first -1, closed 4003",
-        "x: 52 4",  // A login without a user is no valid packet.
-        "a: 50 0" + first(2'108),
-        "b: 50 0" + first(2'115),
-        "a: 4 fp-0001",
-        "b: 2 fp-0001",
-        "a: 4 fp-0001",  // Sent again: acked, not delivered again.
-        "b: 2 no qos",
-        "a: 52 303",  // typeu 1 is a group, even to the server.
-        "a: 52 303",
-        "a: 51",
-        "a: 53 echo me",
-        "a: 4 fp-0003",
-        "b: 4 fp-0004",
-        "c: 50 0" + first(4'737),
-        "c: 52 4",
-        "d: 50 0" + first(5'547),
-        "d: 52 4",
-        "e: 52 4",
-        "a: 50 0" + first(2'108),
-        "a: 54 1, closed 4004",
-        "a2: 50 0" + first(6'761),
-        "a3: 50 409 first -1, closed 4003",
-        "a2: 4 fp-0005",
-        "b: 52 306",
-        "b: closed 1000",
-        "g: 50 0" + first(9'078),
-        "g: 52 304",
-        "e: closed 4001",  // No login within 10 s.
-        "x: closed 4001",
-    });
+    check_same(replay.play("mobileimsdk-server.txt"),
+               {
+                   "x: 52 301, closed 4001",
+                   "x: 53 hello echo",
+                   "x: 52 301, closed 4001",
+                   "x: 50 1025 first -1, closed 4003",
+                   "x: 52 4",  // A login without a user is no valid packet.
+                   "a: 50 0" + first(2'108),
+                   "b: 50 0" + first(2'115),
+                   "a: 4 fp-0001",
+                   "b: 2 fp-0001",
+                   "a: 4 fp-0001",  // Sent again: acked, not delivered again.
+                   "b: 2 no qos",
+                   "a: 52 303",  // typeu 1 is a group, even to the server.
+                   "a: 52 303",
+                   "a: 51",
+                   "a: 53 echo me",
+                   "a: 4 fp-0003",
+                   "b: 4 fp-0004",
+                   "c: 50 0" + first(4'737),
+                   "c: 52 4",
+                   "d: 50 0" + first(5'547),
+                   "d: 52 4",
+                   "e: 52 4",
+                   "a: 50 0" + first(2'108),
+                   "a: 54 1, closed 4004",
+                   "a2: 50 0" + first(6'761),
+                   "a3: 50 409 first -1, closed 4003",
+                   "a2: 4 fp-0005",
+                   "b: 52 306",
+                   "b: closed 1000",
+                   "g: 50 0" + first(9'078),
+                   "g: 52 304",
+                   "e: closed 4001",  // No login within 10 s.
+                   "x: closed 4001",
+               });
 }
 
 TEST_CASE("Vectors: MobileIMSDK's server's retry is that of an unacked push") {
     Replay replay;
-    check_same(replay.play("mobileimsdk-server-retry.txt"), {
-        "a: 50 0" + first(25),
-        "b: 50 0" + first(29),
-        "a: 4 fp-na-1",
-        "b: 2 fp-na-1",
-        "b: 2 fp-na-1",
-        "b: 2 fp-na-1",
-        "b: 2 fp-na-1",
-        "b: 2 fp-na-1, 2 fp-na-1, 2 fp-na-1, 2 fp-na-1",  // Nothing in the capture for 20 s.
-    });
+    check_same(
+        replay.play("mobileimsdk-server-retry.txt"),
+        {
+            "a: 50 0" + first(25), "b: 50 0" + first(29), "a: 4 fp-na-1", "b: 2 fp-na-1",
+            "b: 2 fp-na-1", "b: 2 fp-na-1", "b: 2 fp-na-1",
+            "b: 2 fp-na-1, 2 fp-na-1, 2 fp-na-1, 2 fp-na-1",  // Nothing in the capture for 20 s.
+        });
 }
