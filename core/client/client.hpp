@@ -92,7 +92,7 @@ public:
     int event_fd() const;
 
 private:
-    struct Impl;
+    class Impl;
     std::shared_ptr<Impl> impl_;
 };
 

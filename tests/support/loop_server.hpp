@@ -37,10 +37,9 @@ template <class T>
 class Mailbox {
 public:
     void put(T value) {
-        {
-            const std::lock_guard lock(mutex_);
-            values_.push_back(std::move(value));
-        }
+        // Under the lock: who waited may destroy this as soon as it is let go.
+        const std::lock_guard lock(mutex_);
+        values_.push_back(std::move(value));
         changed_.notify_all();
     }
     // Waits until there are so many.
