@@ -97,7 +97,7 @@ std::string printable(std::string_view text) {
 void SendTotals::print_json() const {
     JsonLine("summary").number("sent", sent).number("accepted", accepted)
         .number("rejected", rejected).number("expired", expired).number("lost", lost)
-        .number("pending", 0).print();
+        .number("pending", pending).print();
 }
 
 std::string SendTotals::to_string() const {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/client/client.hpp"
+#include "tools/petrel/client_files.hpp"
 #include "tools/petrel/client_options.hpp"
 #include "tools/petrel/commands.hpp"
 #include "tools/petrel/duration.hpp"
@@ -29,6 +30,9 @@ constexpr const char* kFooter =
     "handled once it is printed. A line \"break\" means that messages may be missing: the gateway\n"
     "no longer has what this device has not yet got.\n"
     "\n"
+    "With --inbox, what was received before a crash of this process and perhaps not printed comes\n"
+    "first, marked \"redelivered\": only those can come twice.\n"
+    "\n"
     "Exit status: 0 done (--count, --for, Ctrl-C); 3 never online within --timeout; 4 refused.\n"
     "\n"
     "Examples:\n"
@@ -37,15 +41,21 @@ constexpr const char* kFooter =
 
 struct ListenCommand {
     ClientCommand client;
+    std::string inbox;   // "": memory.
     std::optional<std::uint64_t> count;
     std::optional<std::chrono::nanoseconds> duration;
 };
 
+constexpr const char* kDevice = "listen";   // Unless another is named.
+
 class Listening {
 public:
-    explicit Listening(const ListenCommand& command)
+    // `inbox`: nullptr for one in memory.
+    Listening(const ListenCommand& command, Runtime& runtime, std::unique_ptr<Inbox> inbox)
         : command_(command),
-          device_(command.client.device.empty() ? "listen" : command.client.device),
+          runtime_(runtime),
+          inbox_(std::move(inbox)),
+          device_(device_of(command, inbox_.get())),
           lines_(command.client, device_) {}
 
     ExitStatus run() {
@@ -54,12 +64,12 @@ public:
             is_stopped_ = true;
             changed_.notify_all();
         });
-        Runtime runtime;
         ClientOptions options = make_client_options(command_.client, device_);
+        options.inbox = std::move(inbox_);
         // Confirmed when printed: what comes behind --count stays for the next time.
         options.engine.manual_confirm = true;
         options.on_event = [this](const Event& event) { on_event(event); };
-        Client client(runtime, std::move(options));
+        Client client(runtime_, std::move(options));
         {
             const std::lock_guard<std::mutex> lock(mutex_);
             client_ = &client;
@@ -71,6 +81,11 @@ public:
     }
 
 private:
+    static std::string device_of(const ListenCommand& command, const Inbox* inbox) {
+        if (inbox) return inbox->device();
+        return command.client.device.empty() ? kDevice : command.client.device;
+    }
+
     void wait() {
         const auto started = Clock::now();
         std::unique_lock<std::mutex> lock(mutex_);
@@ -155,6 +170,8 @@ private:
     }
 
     const ListenCommand& command_;
+    Runtime& runtime_;
+    std::unique_ptr<Inbox> inbox_;   // Until run().
     const std::string device_;
     const EventLines lines_;
     mutable std::mutex mutex_;       // Guards everything below.
@@ -166,6 +183,16 @@ private:
     bool has_failed_ = false;        // Nothing can be printed any more.
 };
 
+ExitStatus listen(const ListenCommand& command) {
+    Runtime runtime;
+    std::unique_ptr<Inbox> inbox;
+    if (!command.inbox.empty()) {
+        inbox = open_inbox(command.inbox, command.client, runtime, kDevice);
+        if (!inbox) return ExitStatus::kFailed;
+    }
+    return Listening(command, runtime, std::move(inbox)).run();
+}
+
 }  // namespace
 
 void add_listen(CLI::App& root, ExitStatus& exit) {
@@ -173,10 +200,13 @@ void add_listen(CLI::App& root, ExitStatus& exit) {
     CLI::App* const app = root.add_subcommand("listen", "Print the messages that come for a user");
     app->footer(kFooter);
     add_client_options(*app, command->client);
+    app->add_option("--inbox", command->inbox,
+                    "Keep what was received in this file until it is printed")
+        ->type_name("FILE");
     app->add_option("--count", command->count, "End after so many messages")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 53));
     add_duration(*app, "--for", command->duration, "End after so long");
-    app->callback([command, &exit] { exit = Listening(*command).run(); });
+    app->callback([command, &exit] { exit = listen(*command); });
 }
 
 }  // namespace petrel::tools

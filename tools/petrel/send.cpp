@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/client/client.hpp"
+#include "tools/petrel/client_files.hpp"
 #include "tools/petrel/client_options.hpp"
 #include "tools/petrel/commands.hpp"
 #include "tools/petrel/event_lines.hpp"
@@ -31,11 +32,17 @@ constexpr const char* kFooter =
     "(with a code), expired, lost (no outcome within --timeout). Without TEXT, each line of stdin\n"
     "is a message.\n"
     "\n"
+    "With --outbox, a message survives a crash of this process once it is queued. What has no\n"
+    "outcome within --timeout stays in the file (pending), and the next run with it sends that\n"
+    "first; without TEXT and with an empty stdin it does only that, and needs no --to.\n"
+    "\n"
     "Exit status: 0 all accepted; 1 one was not; 3 never online within --timeout; 4 refused.\n"
     "\n"
     "Examples:\n"
     "  petrel send --url ws://127.0.0.1:9600/ws --user alice --to bob \"hello\"\n"
     "  seq 1000 | petrel send --url ws://127.0.0.1:9600/ws --user alice --to bob --json";
+
+constexpr std::chrono::seconds kQueuePatience{5};   // A commit of the outbox file takes milliseconds.
 
 constexpr std::size_t kLineBytesMax = std::size_t{1} << 20;
 
@@ -44,6 +51,7 @@ struct SendCommand {
     std::string to;
     bool is_group = false;
     bool no_qos = false;
+    std::string outbox;   // "": memory.
     std::optional<std::string> text;
 };
 
@@ -67,29 +75,62 @@ public:
         ClientOptions options = make_client_options(command_.client, device_);
         options.engine.window = 0;   // It takes no messages.
         options.on_event = [this](const Event& event) { on_event(event); };
-        Client client(runtime, std::move(options));
-        client_ = &client;
-        client.login();
+        if (has_file()) {
+            Outbox::Kept left;
+            options.outbox = open_outbox(command_.outbox, command_.client, runtime, left);
+            if (!options.outbox) return ExitStatus::kFailed;
+            take_over(left);
+        }
+        client_ = std::make_unique<Client>(runtime, std::move(options));
+        client_->login();
         if (command_.text) {
             submit(*command_.text);
         } else {
             read_all(signals.descriptor());
         }
         wait_for_outcomes();
-        const ExitStatus status = finish();
-        client.logout(false);
-        return status;
+        if (!has_file()) {
+            const ExitStatus status = finish();
+            client_->logout(false);
+            client_.reset();
+            return status;
+        }
+        // What is still on its way has its outcome by then, or is in the file.
+        wait_for_queue();
+        client_->logout(true);
+        client_.reset();
+        return finish();
     }
 
 private:
+    bool has_file() const { return !command_.outbox.empty(); }
+
+    // What an earlier run has left in the file is sent first, and what it may not have told is told.
+    void take_over(const Outbox::Kept& left) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        for (const OutcomeRecord& record : left.outcomes) open_.add(record.fp, record.to, 0);
+        for (const OutboxRecord& record : left.messages) {
+            const Data& message = record.message;
+            open_.add(message.fp, message.to, message.text.size());
+            if (command_.client.common.is_json) lines_.queued(message.fp, message.to, true);
+        }
+        taken_over_ = left.outcomes.size() + left.messages.size();
+        totals_.sent = taken_over_;
+    }
+
     void read_all(int stop_descriptor) {
         LineReader reader(STDIN_FILENO, kLineBytesMax);
         std::string line;
         for (;;) {
             if (!wait_for_room()) return;
             switch (reader.next(line, 200, stop_descriptor)) {
-                case LineReader::Status::kLine: submit(std::move(line)); break;
-                case LineReader::Status::kTimeout: break;
+                case LineReader::Status::kLine:
+                    if (!has_recipient()) return;
+                    submit(std::move(line));
+                    break;
+                case LineReader::Status::kTimeout:
+                    if (command_.to.empty() && !has_open()) return;
+                    break;
                 case LineReader::Status::kTooLong:
                     log(LogLevel::kError, "a line of over 1 MiB was not sent");
                     note_unsent();
@@ -98,6 +139,18 @@ private:
                 case LineReader::Status::kEnd: return;
             }
         }
+    }
+
+    bool has_recipient() {
+        if (!command_.to.empty()) return true;
+        log(LogLevel::kError, "there is something to send: --to says to whom");
+        is_usage_wrong_ = true;
+        return false;
+    }
+
+    bool has_open() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return !open_.empty();
     }
 
     void note_unsent() {
@@ -120,6 +173,12 @@ private:
         while ((!open_.empty() || submitting_ > 0) && !is_over()) {
             changed_.wait_for(lock, std::chrono::milliseconds{100});
         }
+    }
+
+    // Until it is known of each message whether the file has it.
+    void wait_for_queue() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        changed_.wait_for(lock, kQueuePatience, [this] { return submitting_ == 0; });
     }
 
     // With the lock held.
@@ -189,7 +248,10 @@ private:
                 if (event.is_correction) --totals_.lost;
                 ++totals_.accepted;
                 if (command_.client.common.is_json) {
-                    lines_.accepted(record, open ? std::optional(open->age_ms()) : std::nullopt,
+                    // Of what an earlier run queued nobody knows when.
+                    const bool is_timed = open && open->number > taken_over_;
+                    lines_.accepted(record,
+                                    is_timed ? std::optional(open->age_ms()) : std::nullopt,
                                     event.is_correction);
                 } else if (command_.text) {
                     print_text("accepted");
@@ -217,6 +279,10 @@ private:
         const std::lock_guard<std::mutex> lock(mutex_);
         is_finished_ = true;
         for (const auto& [fp, open] : open_.in_order()) {
+            if (has_file()) {
+                ++totals_.pending;
+                continue;
+            }
             ++totals_.lost;
             report_given_up("lost", fp, open.to, std::nullopt);
         }
@@ -225,6 +291,7 @@ private:
         } else if (!command_.text) {
             print_text(totals_.to_string());
         }
+        if (is_usage_wrong_) return ExitStatus::kUsage;
         if (watch_.end()) {
             log(LogLevel::kError, watch_.reason());
             return *watch_.end();
@@ -257,13 +324,15 @@ private:
     const std::string device_;
     const EventLines lines_;
     const Clock::time_point started_;
-    Client* client_ = nullptr;
-    UuidSource fingerprints_;        // Main thread.
+    std::unique_ptr<Client> client_;
+    UuidSource fingerprints_;        // Main thread, as is the next one.
+    bool is_usage_wrong_ = false;
     std::mutex mutex_;               // Guards everything below.
     std::condition_variable changed_;
     LoginWatch watch_;
     Clock::time_point progress_at_;
     OpenMessages open_;
+    std::size_t taken_over_ = 0;     // The first of open_ are from an earlier run.
     std::size_t submitting_ = 0;     // Not yet in the outbox.
     bool is_stopped_ = false;
     bool is_finished_ = false;
@@ -278,12 +347,19 @@ void add_send(CLI::App& root, ExitStatus& exit) {
     CLI::App* const app = root.add_subcommand("send", "Send a message, or each line of stdin as one");
     app->footer(kFooter);
     add_client_options(*app, command->client);
-    app->add_option("--to", command->to, "The recipient's user id")->required();
+    app->add_option("--to", command->to, "The recipient's user id");
     app->add_flag("--group", command->is_group, "--to is a group");
     app->add_flag("--no-qos", command->no_qos,
                   "At most once, to those online now; nothing is acked or kept");
+    app->add_option("--outbox", command->outbox,
+                    "Keep messages in this file until they have an outcome")
+        ->type_name("FILE");
     app->add_option("TEXT", command->text, "The message; without it each line of stdin");
-    app->callback([command, &exit] { exit = Sender(*command).run(); });
+    app->callback([command, &exit] {
+        const bool may_be_empty = !command->outbox.empty() && !command->text;
+        if (command->to.empty() && !may_be_empty) throw CLI::RequiredError("--to");
+        exit = Sender(*command).run();
+    });
 }
 
 }  // namespace petrel::tools
