@@ -56,7 +56,7 @@ struct AppendRequest {
     // The session's own objection (303, 304, 306; 0: none). The dedup key is looked up before it.
     int refusal = 0;
     // What this store has told the session of its stream: it stands there at least, even when it
-    // was forgotten since (unused for the dedup horizon while the session lived on).
+    // was forgotten since.
     Position told = 0;
 };
 

@@ -539,12 +539,14 @@ TEST_CASE("Session: a stream that the store stands elsewhere in is taken up by a
     CHECK(alice.received() == "closed 1001");
 }
 
-TEST_CASE("Session: a stream unused for the dedup horizon goes on where its session stands") {
-    GatewayWorld world;
+TEST_CASE("Session: a stream that was forgotten goes on where its session stands") {
+    GatewayWorld::Options options;
+    options.store.device_retention = 1h;
+    GatewayWorld world(options);
     FakeClient& alice = world.online({"alice"});
     alice.say({"a", 1});
     alice.say({"b", 2});
-    for (int minute = 0; minute < 25 * 60; ++minute) {
+    for (int minute = 0; minute < 2 * 60; ++minute) {
         world.advance(1min);
         alice.heartbeat(2, 0, 0);
     }
