@@ -52,7 +52,7 @@ const char* hidden_damage(const std::string& name) {
     const fs::path path = without_links(name);
     if (is_there(path) && !fs::is_regular_file(path, error)) return nullptr;
     const auto size = size_of(path);
-    if (size > 0 && size < kHeaderBytes) return "it is cut off";
+    if (size > 0 && size < kHeaderBytes) return "it is too short for one of Petrel's";
     const bool has_log = size_of(with_suffix(path, "-wal")) > 0;
     return size == 0 && has_log ? "it is empty, but its log is not" : nullptr;
 }

@@ -69,11 +69,11 @@ public:
         // Confirmed when printed: what comes behind --count stays for the next time.
         options.engine.manual_confirm = true;
         options.on_event = [this](const Event& event) { on_event(event); };
+        // What the file holds is handed up at once, and is to be confirmed: it waits for the lock.
+        std::unique_lock<std::mutex> lock(mutex_);
         Client client(runtime_, std::move(options));
-        {
-            const std::lock_guard<std::mutex> lock(mutex_);
-            client_ = &client;
-        }
+        client_ = &client;
+        lock.unlock();
         client.login();
         wait();
         client.logout(true);   // What was confirmed is acked before it goes.
@@ -137,7 +137,7 @@ private:
     }
 
     void on_message(const MessageEvent& message) {
-        if (is_complete() || is_stopped_ || has_failed_ || client_ == nullptr) return;
+        if (is_complete() || is_stopped_ || has_failed_) return;
         if (command_.client.common.is_json) {
             lines_.message(message);
         } else {
