@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "protocol/utf8.hpp"
+
 namespace petrel {
 
 namespace {
@@ -83,8 +85,16 @@ public:
         is_closing_ = true;
         if (!is_host_there_) return;  // Its end is on its way.
         alarm_->arm(loop_.now() + kCloseMax);
-        const std::string words(reason.substr(0, kReasonMax));
-        table_.close(table_.user_data, host_data_, code, words.c_str());
+        // Between characters.
+        if (reason.size() > kReasonMax) {
+            std::size_t end = kReasonMax;
+            while (end > 0 && (static_cast<unsigned char>(reason[end]) & 0xc0) == 0x80) --end;
+            reason = reason.substr(0, end);
+        }
+        const bool may_be_sent = code >= 1000 && code < 5000 && code != 1004 && code != 1005 &&
+                                 code != 1006 && code != 1015;
+        table_.close(table_.user_data, host_data_, may_be_sent ? code : 1000,
+                     std::string(reason).c_str());
     }
 
     std::size_t queued_bytes() const override { return queued_; }
@@ -97,10 +107,18 @@ public:
         handler_->on_open(subprotocol);
     }
     void on_text(const std::string& text) {
-        if (is_open_ && !is_over_) handler_->on_text(text);
+        if (is_over_ || is_closing_ || !is_open_) return;
+        if (text.size() > frame_bytes_max_) {
+            close(1009, "the message is too large");
+        } else if (!is_valid_utf8(text)) {
+            close(1007, "the message is not UTF-8");
+        } else {
+            handler_->on_text(text);
+        }
     }
     void on_binary(std::size_t size) {
-        if (is_open_ && !is_over_) handler_->on_binary(size);
+        if (is_over_ || is_closing_ || !is_open_) return;
+        handler_->on_binary(size);
     }
     void on_sent(std::size_t bytes) {
         if (sizes_.empty() || is_over_) return;
@@ -134,6 +152,7 @@ private:
 
     EventLoop& loop_;
     const petrel_transport table_;
+    std::size_t frame_bytes_max_ = 0;
     Handler* handler_;
     std::shared_ptr<Link> link_;
     std::unique_ptr<EventLoop::Alarm> alarm_;  // After close(): the host's last chance.
@@ -165,6 +184,7 @@ void HostTransport::begin(const ConnectOptions& options) {
     connection->link = link_;
     const std::string subprotocol(options.subprotocol);
     is_host_there_ = true;
+    frame_bytes_max_ = options.frame_bytes_max;
     const std::int32_t status = table_.open(table_.user_data, connection.get(),
                                             options.url.c_str(), subprotocol.c_str(), &host_data_);
     if (status == PETREL_OK) {

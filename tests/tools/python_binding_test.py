@@ -7,10 +7,12 @@ usage: python_binding_test.py PETREL LIBRARY LAYOUT_FILE BINDING_FOLDER
 import asyncio
 import builtins
 import ctypes
+import importlib.util
 import os
 import pathlib
 import sys
 import tempfile
+import zipfile
 
 sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
@@ -204,11 +206,25 @@ def structs_are_those_of_the_header():
     assert seen > 100, seen
 
 
+def the_folder_makes_a_wheel():
+    with tempfile.TemporaryDirectory() as folder:
+        spec = importlib.util.spec_from_file_location(
+            "build_wheel", pathlib.Path(BINDING) / "build_wheel.py")
+        backend = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(backend)
+        with zipfile.ZipFile(pathlib.Path(folder) / backend.build_wheel(folder)) as wheel:
+            names = set(wheel.namelist())
+            assert wheel.testzip() is None
+        sources = {f"petrel/{path.name}" for path in (pathlib.Path(BINDING) / "petrel").glob("*.py")}
+        assert sources | {"petrel/py.typed"} <= names, names
+
+
 def main():
     passed = failed = 0
     with GatewayProcess(PETREL) as gateway:
-        for test in (structs_are_those_of_the_header, messages_arrive_once_and_in_order,
-                     echo_has_a_time, without_qos_there_is_no_outcome, errors_are_typed,
+        for test in (structs_are_those_of_the_header, the_folder_makes_a_wheel,
+                     messages_arrive_once_and_in_order, echo_has_a_time,
+                     without_qos_there_is_no_outcome, errors_are_typed,
                      login_times_out_and_goes_on, a_second_login_kicks_the_first,
                      unsent_messages_survive_in_files, what_was_not_confirmed_comes_again,
                      close_ends_all_that_waits):

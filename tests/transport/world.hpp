@@ -12,7 +12,9 @@
 #include "transport/loopback.hpp"
 #include "transport/websocketpp_client.hpp"
 #include "transport/websocketpp_server.hpp"
-#if PETREL_HAS_TLS
+#if defined(PETREL_TEST_HOST_TRANSPORT)
+#include "tests/transport/host_kind.hpp"
+#elif PETREL_HAS_TLS
 #include "tests/transport/certificates.hpp"
 #endif
 
@@ -46,7 +48,9 @@ struct OnLoopback {
     LoopbackNetwork network;
 };
 
-#if PETREL_HAS_TLS
+#if defined(PETREL_TEST_HOST_TRANSPORT)
+#define ALL_KINDS OnHost
+#elif PETREL_HAS_TLS
 struct OnTls : OnWebsocketpp {
     explicit OnTls(AsioEventLoop& event_loop) : OnWebsocketpp(event_loop) {
         CertificateOptions options;
