@@ -77,6 +77,7 @@ std::error_code ClientFile::open(const std::string& path, SqliteFile::Schema sch
     const std::string kind = "client's " + what_;
     schema.what = kind.c_str();
     schema.cache_kib = 4'096;   // A few thousand messages; more are read from the file.
+    schema.checkpoint_pages = 256;   // 1 MiB of log: little to write back when the disk is full.
 
     if (path.empty()) {
         why = "The file name of the " + what_ + " is empty: name a file";
@@ -266,6 +267,11 @@ void ClientFile::take_batch(std::deque<Operation>& batch) {
 
 int ClientFile::write(std::deque<Operation>& batch, Answers& answers) {
     int code = write_all(batch);
+    if ((code & 0xff) == SQLITE_FULL) {
+        // The log holds old copies of pages: written back, it may leave the room that is wanted.
+        (void)file_.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+        code = write_all(batch);
+    }
     if (code == SQLITE_OK) {
         for (Operation& operation : batch) answers.push_back({std::move(operation.done), {}});
         batch.clear();
