@@ -40,7 +40,8 @@ struct ClientOptions {
     ConnectOptions connect;                // url, TLS, limits; the subprotocol is the engine's.
     std::unique_ptr<Outbox> outbox;        // nullptr: memory.
     std::unique_ptr<Inbox> inbox;          // nullptr: memory.
-    Connector* connector = nullptr;        // nullptr: the runtime's. Else it must outlive the client.
+    // nullptr: the runtime's. Else it must outlive the client.
+    Connector* connector = nullptr;
     std::optional<std::uint64_t> seed;     // nullopt: from the system.
     // Push: called on the engine thread, one at a time, with no lock held and after the state has
     // settled. Unset: pull with next_event().
@@ -56,9 +57,9 @@ struct ClientOptions {
 class Client {
 public:
     Client(Runtime& runtime, ClientOptions options);
-    // Ends the engine: what has no outcome is reported, then no callback runs any more. From another
-    // thread it waits for that, and up to linger_max for the goodbye to leave; from a callback of
-    // this client it takes effect when that callback returns.
+    // Ends the engine: what has no outcome is reported, then no callback runs any more. From
+    // another thread it waits for that, and up to linger_max for the goodbye to leave; from a
+    // callback of this client it takes effect when that callback returns.
     ~Client();
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;

@@ -83,7 +83,8 @@ struct KickedEvent {
 
 struct BreakEvent {
     enum class Side : std::uint8_t { kInbox, kOutbox };
-    Side side = Side::kInbox;     // kInbox: recovered=false. kOutbox: the gateway's store lost what it had accepted.
+    // kInbox: recovered=false. kOutbox: the gateway's store lost what it had accepted.
+    Side side = Side::kInbox;
     std::string epoch;
     Position resumed_after = 0;
 };
@@ -207,7 +208,8 @@ public:
     std::error_code cancel(TimePoint now, const Fingerprint& fp);  // kUnknown: not here any more.
     // Idempotent. kUnknown: never given out; kSendFailed: confirm_ahead_max.
     std::error_code confirm(TimePoint now, std::uint64_t message_id);
-    std::error_code echo(TimePoint now, std::string text);         // kNotLoggedIn while not connected.
+    // kNotLoggedIn while not connected.
+    std::error_code echo(TimePoint now, std::string text);
     void set_token(TimePoint now, std::string token);
     void network_available(TimePoint now);
     void network_lost(TimePoint now);

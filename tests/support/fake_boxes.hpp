@@ -66,7 +66,8 @@ public:
         records.push_back(batch.size());
         answers.take(std::move(done), [this, batch = std::move(batch)] {
             for (const OutcomeRecord& outcome : batch) {
-                erase(kept.messages, [&](const OutboxRecord& r) { return r.message.fp == outcome.fp; });
+                erase(kept.messages,
+                      [&](const OutboxRecord& r) { return r.message.fp == outcome.fp; });
                 kept.outcomes.push_back(outcome);
             }
         });
@@ -82,7 +83,7 @@ public:
 private:
     template <class List, class Predicate>
     static void erase(List& list, Predicate predicate) {
-        for (auto it = list.begin(); it != list.end();) it = predicate(*it) ? list.erase(it) : it + 1;
+        list.erase(std::remove_if(list.begin(), list.end(), predicate), list.end());
     }
 };
 
@@ -119,7 +120,8 @@ public:
         answers.take(std::move(done), [this, count] {
             handled_count += count;
             stored.erase(stored.begin(),
-                         stored.begin() + static_cast<std::ptrdiff_t>(std::min(count, stored.size())));
+                         stored.begin() +
+                             static_cast<std::ptrdiff_t>(std::min(count, stored.size())));
         });
     }
 };

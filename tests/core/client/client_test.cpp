@@ -352,7 +352,7 @@ TEST_CASE("Client: the goodbye reaches the server") {
 
 // ---- pull ----
 
-TEST_CASE("Client, pull: events come in order, and a message is handled when the next is asked for") {
+TEST_CASE("Client, pull: events come in order, handled when the next is asked for") {
     ClientWorld world;
     world.on_server([](LoopServer& server) { server.pushes = {"a", "b"}; });
     Client client(world.runtime, world.options());

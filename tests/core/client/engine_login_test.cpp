@@ -192,8 +192,9 @@ TEST_CASE("Engine: without a word about retrying the code decides") {
         ProfileId profile;
         bool retries;
     };
-    for (const Case& c : {Case{401, ProfileId::kPetrelV1, false}, {403, ProfileId::kPetrelV1, false},
-                          {404, ProfileId::kPetrelV1, false}, {409, ProfileId::kPetrelV1, false},
+    for (const Case& c : {Case{401, ProfileId::kPetrelV1, false},
+                          {403, ProfileId::kPetrelV1, false}, {404, ProfileId::kPetrelV1, false},
+                          {409, ProfileId::kPetrelV1, false},
                           {503, ProfileId::kPetrelV1, true}, {302, ProfileId::kPetrelV1, true},
                           {1025, ProfileId::kPetrelV1, true}, {777, ProfileId::kPetrelV1, true},
                           {401, ProfileId::kImSdk, false}, {409, ProfileId::kImSdk, false},
@@ -345,7 +346,7 @@ TEST_CASE("Engine: a 4007 spreads the relogins over the window in its reason") {
     world.cut(4007, "600000");
     world.opens = false;
     world.advance(30s);
-    CHECK(world.asked.size() == 1);  // 1 in 20 of a window's draws would be back by now; not this seed's.
+    CHECK(world.asked.size() == 1);  // One draw in twenty would be back by now; not this seed's.
     world.advance(570s);
     CHECK(world.asked.size() >= 2);
 }

@@ -296,7 +296,7 @@ TEST_CASE("Engine: recovered=false in the same epoch may bring messages again") 
     CHECK(world.told() == "message m2");
 }
 
-TEST_CASE("Engine: a resume behind the cursor that claims to be recovered is a break all the same") {
+TEST_CASE("Engine: a resume above the cursor is a break, even if it claims to be recovered") {
     EngineWorld world;
     world.go_online();
     world.cut();

@@ -375,7 +375,7 @@ TEST_CASE("Engine: handled messages that cannot be recorded are not acked until 
     world.advance(20ms);
 }
 
-TEST_CASE("Engine: what was stored of an earlier epoch and is handled is recorded, and acks nothing") {
+TEST_CASE("Engine: what is left of an earlier epoch is recorded when handled, and acks nothing") {
     FileWorld world;
     world.inbox.at = InboxCursor{"f", 1, {}};
     world.inbox.stored = {{"e", push(7)}};
