@@ -26,8 +26,9 @@ TEST_CASE("printable: nothing commands the terminal") {
     CHECK(printable("\x1b[2J") == bad + "[2J");
     CHECK(printable("a\rb\x7f") == "a" + bad + "b" + bad);
     CHECK(printable(std::string("\0", 1)) == bad);
-    CHECK(printable("\xc2\x9b" "2J") == bad + "2J");      // U+009B, a CSI in one character.
-    CHECK(printable("\xc2\xa0") == "\xc2\xa0");           // U+00A0 is a space.
+    CHECK(printable("\xc2\x9b"
+                    "2J") == bad + "2J");        // U+009B, a CSI in one character.
+    CHECK(printable("\xc2\xa0") == "\xc2\xa0");  // U+00A0 is a space.
     CHECK(printable("\xff") == bad);
     CHECK(printable("\xc2") == bad);
 }

@@ -59,8 +59,7 @@ TEST_CASE("DemoScore: complete when all have an outcome and were delivered") {
     CHECK(world.score.is_complete());
     CHECK(world.score.missing(10).empty());
     CHECK(world.score.report().is_ok());
-    CHECK(world.score.report().verdict() ==
-          "2 of 2 messages delivered exactly once, in order");
+    CHECK(world.score.report().verdict() == "2 of 2 messages delivered exactly once, in order");
 }
 
 TEST_CASE("DemoScore: a message delivered twice counts once, and spoils the verdict") {

@@ -90,7 +90,7 @@ public:
 private:
     struct Undelivered {
         std::uint64_t number = 0;
-        std::uint64_t cseq = 0;   // 0: not told, as after a reconnect.
+        std::uint64_t cseq = 0;  // 0: not told, as after a reconnect.
     };
 
     void read_all(int stop_descriptor) {
@@ -234,9 +234,7 @@ private:
                 ++totals_.accepted;
                 on_accepted(event, open);
                 return;
-            case Outcome::kRejected:
-                on_rejected(number, record.fp, record.to, record.code);
-                return;
+            case Outcome::kRejected: on_rejected(number, record.fp, record.to, record.code); return;
             case Outcome::kExpired:
                 ++totals_.expired;
                 on_given_up("expired", number, record.fp, record.to, record.attempts);
@@ -244,7 +242,7 @@ private:
             case Outcome::kLost:
             case Outcome::kUnknown:
             case Outcome::kCancelled:
-                if (is_finished_) return;   // Our own logout: told already.
+                if (is_finished_) return;  // Our own logout: told already.
                 ++totals_.lost;
                 on_given_up("lost", number, record.fp, record.to, record.attempts);
                 return;
@@ -264,7 +262,7 @@ private:
         if (command_.to == command_.client.user) return;
         undelivered_.push_back({open->number, record.cseq.value_or(0)});
         if (undelivered_.size() > kUndeliveredMax) undelivered_.pop_front();
-        tell_delivered();   // The receipt may have come first.
+        tell_delivered();  // The receipt may have come first.
     }
 
     void on_delivered(const DeliveredEvent& receipt) {
@@ -290,14 +288,12 @@ private:
         }
     }
 
-    void on_rejected(std::uint64_t number, const Fingerprint& fp, const std::string& to,
-                     int code) {
+    void on_rejected(std::uint64_t number, const Fingerprint& fp, const std::string& to, int code) {
         ++totals_.rejected;
         if (is_json_) {
             lines_.rejected(fp, to, code);
         } else {
-            tell(number, "rejected (" + std::to_string(code) + "): " +
-                             std::string(describe(code)));
+            tell(number, "rejected (" + std::to_string(code) + "): " + std::string(describe(code)));
         }
     }
 
@@ -351,14 +347,14 @@ private:
     const EventLines lines_;
     const Clock::time_point started_;
     Client* client_ = nullptr;
-    UuidSource fingerprints_;        // Main thread.
-    std::mutex mutex_;               // Guards everything below.
+    UuidSource fingerprints_;  // Main thread.
+    std::mutex mutex_;         // Guards everything below.
     std::condition_variable changed_;
     LoginWatch watch_;
     OpenMessages open_;
-    std::deque<Undelivered> undelivered_;   // Accepted, in the order of sending.
-    std::uint64_t delivered_ = 0;    // Highest cseq of this conversation told.
-    std::size_t submitting_ = 0;     // Not yet in the outbox.
+    std::deque<Undelivered> undelivered_;  // Accepted, in the order of sending.
+    std::uint64_t delivered_ = 0;          // Highest cseq of this conversation told.
+    std::size_t submitting_ = 0;           // Not yet in the outbox.
     Clock::time_point progress_at_;
     SendTotals totals_;
     bool is_stopped_ = false;

@@ -29,12 +29,14 @@ void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_requ
         });
     app.add_option("--profile", command.profile, "petrel.v1, im-sdk or mobileimsdk")
         ->check([](const std::string& name) {
-            return profile_by_name(name) ? std::string()
-                                         : "'" + name + "' is none of petrel.v1, im-sdk, mobileimsdk";
+            return profile_by_name(name)
+                       ? std::string()
+                       : "'" + name + "' is none of petrel.v1, im-sdk, mobileimsdk";
         })
         ->capture_default_str();
-    app.add_flag("--require-v1", command.require_v1,
-                 "Fail when the server does not speak petrel.v1, instead of falling back to im-sdk");
+    app.add_flag(
+        "--require-v1", command.require_v1,
+        "Fail when the server does not speak petrel.v1, instead of falling back to im-sdk");
     app.add_option("--ca", command.ca_file, "PEM file of the CAs to trust for wss://")
         ->check(CLI::ExistingFile)
         ->default_str("the system's");

@@ -114,8 +114,10 @@ public:
         const auto seconds =
             std::chrono::duration_cast<std::chrono::seconds>(now - started_).count();
         if (is_json_) {
-            JsonLine("progress").number("queued", progress.queued)
-                .number("settled", progress.settled).number("delivered", progress.delivered)
+            JsonLine("progress")
+                .number("queued", progress.queued)
+                .number("settled", progress.settled)
+                .number("delivered", progress.delivered)
                 .print();
             return;
         }
@@ -208,8 +210,8 @@ private:
             view.show(progress);
             std::uint64_t due = command_.messages;
             if (elapsed < spread) {
-                const double share = static_cast<double>(elapsed.count()) /
-                                     static_cast<double>(spread.count());
+                const double share =
+                    static_cast<double>(elapsed.count()) / static_cast<double>(spread.count());
                 due = static_cast<std::uint64_t>(share * static_cast<double>(due));
             }
             due = std::min(due, progress.settled + kOpenMax * command_.users);
@@ -234,9 +236,14 @@ private:
 
     void introduce(const std::string& storm_url) const {
         if (command_.common.is_json) {
-            JsonLine("start").text("gateway", gateway_.url()).text("storm", storm_url)
-                .number("seed", seed_).number("users", command_.users)
-                .number("messages", command_.messages).boolean("calm", command_.is_calm).print();
+            JsonLine("start")
+                .text("gateway", gateway_.url())
+                .text("storm", storm_url)
+                .number("seed", seed_)
+                .number("users", command_.users)
+                .number("messages", command_.messages)
+                .boolean("calm", command_.is_calm)
+                .print();
             return;
         }
         print_text("A gateway at " + gateway_.url() + " with its store in " + folder_.path() +
@@ -268,10 +275,15 @@ private:
         for (const auto& user : users_) report.duplicates_suppressed += user->stats().duplicates;
         const bool is_ok = is_complete && report.is_ok();
         if (command_.common.is_json) {
-            JsonLine("storm").number("connections", storm.connections)
-                .number("packets", storm.packets).number("dropped", storm.dropped)
-                .number("duplicated", storm.duplicated).number("delayed", storm.delayed)
-                .number("resets", storm.resets).number("stalls", storm.stalls).print();
+            JsonLine("storm")
+                .number("connections", storm.connections)
+                .number("packets", storm.packets)
+                .number("dropped", storm.dropped)
+                .number("duplicated", storm.duplicated)
+                .number("delayed", storm.delayed)
+                .number("resets", storm.resets)
+                .number("stalls", storm.stalls)
+                .print();
             print_text(report.json());
         } else {
             const double seconds = std::chrono::duration<double>(took).count();
@@ -293,7 +305,7 @@ private:
 
     const DemoCommand& command_;
     const std::uint64_t seed_;
-    std::mt19937_64 random_;      // Who writes to whom.
+    std::mt19937_64 random_;  // Who writes to whom.
     TemporaryFolder folder_;
     DemoScore score_;
     DemoGateway gateway_;

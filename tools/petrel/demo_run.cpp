@@ -178,9 +178,7 @@ EngineStats DemoUser::stats() const {
     return sum;
 }
 
-ClientState DemoUser::state() const {
-    return client_ ? client_->state() : ClientState::kOffline;
-}
+ClientState DemoUser::state() const { return client_ ? client_->state() : ClientState::kOffline; }
 
 void DemoUser::add(EngineStats& sum, const EngineStats& stats) {
     sum.sent += stats.sent;

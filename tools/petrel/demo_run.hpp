@@ -23,7 +23,7 @@ public:
     TemporaryFolder(const TemporaryFolder&) = delete;
     TemporaryFolder& operator=(const TemporaryFolder&) = delete;
 
-    const std::string& path() const { return path_; }   // "" when there is none.
+    const std::string& path() const { return path_; }  // "" when there is none.
 
 private:
     std::string path_;
@@ -33,14 +33,14 @@ private:
 class DemoGateway {
 public:
     DemoGateway(std::string store_file, TraceSink& trace);
-    ~DemoGateway();   // Stops.
+    ~DemoGateway();  // Stops.
 
     // False with a sentence in `why`. Started again, it opens the same store at another port.
     bool start(std::string& why);
-    void stop();      // Drains. Idempotent.
+    void stop();  // Drains. Idempotent.
 
     const std::string& url() const { return url_; }
-    SessionCounters counters() const { return counters_; }   // Of all that were stopped.
+    SessionCounters counters() const { return counters_; }  // Of all that were stopped.
 
 private:
     const std::string store_file_;
@@ -55,13 +55,13 @@ private:
 class DemoStorm {
 public:
     DemoStorm(std::string target_url, std::uint64_t seed, const Faults& faults);
-    ~DemoStorm();   // Stops.
+    ~DemoStorm();  // Stops.
 
     bool start(std::string& why);
-    void stop();    // Idempotent.
+    void stop();  // Idempotent.
 
     const std::string& url() const { return url_; }
-    Storm::Stats stats() const;   // After stop().
+    Storm::Stats stats() const;  // After stop().
 
 private:
     struct Impl;
@@ -73,14 +73,14 @@ private:
 class DemoUser {
 public:
     DemoUser(std::string name, std::string url, DemoScore& score);
-    ~DemoUser();   // Ends.
+    ~DemoUser();  // Ends.
 
-    void begin(Runtime& runtime);   // Logs in.
-    void end();                     // Logs out; what has no outcome gets one. Idempotent.
+    void begin(Runtime& runtime);  // Logs in.
+    void end();                    // Logs out; what has no outcome gets one. Idempotent.
     void send(const std::string& to, std::string text);
 
     const std::string& name() const { return name_; }
-    EngineStats stats() const;      // Of all its lives.
+    EngineStats stats() const;  // Of all its lives.
     ClientState state() const;
 
 private:

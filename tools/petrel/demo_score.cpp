@@ -29,9 +29,8 @@ Ledger::Source DemoScore::open_source(const std::string& name) {
     return ledger_.open_source(name);
 }
 
-void DemoScore::on_queued(Ledger::Source source, const std::string& from,
-                          const std::string& device, const Fingerprint& fp, const std::string& to,
-                          const std::string& text) {
+void DemoScore::on_queued(Ledger::Source source, const std::string& from, const std::string& device,
+                          const Fingerprint& fp, const std::string& to, const std::string& text) {
     const std::lock_guard<std::mutex> lock(mutex_);
     ledger_.queued(source, {kApp, from, fp.to_string()}, to, device);
     Message message;
@@ -152,8 +151,8 @@ std::vector<std::string> DemoScore::missing(std::size_t sentences_max) const {
             result.push_back("...");
             break;
         }
-        result.push_back(message.name + " (" + fp.to_string() + "): " +
-                         (message.is_settled ? "has an outcome" : "has no outcome") + ", " +
+        result.push_back(message.name + " (" + fp.to_string() +
+                         "): " + (message.is_settled ? "has an outcome" : "has no outcome") + ", " +
                          (message.is_delivered ? "was delivered" : "was not delivered"));
     }
     return result;

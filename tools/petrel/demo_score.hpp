@@ -49,7 +49,7 @@ public:
 
 private:
     struct Message {
-        std::string name;   // "alice to bob: message 7"
+        std::string name;  // "alice to bob: message 7"
         bool is_settled = false;
         bool is_delivered = false;
         std::chrono::steady_clock::time_point queued_at;
@@ -63,11 +63,11 @@ private:
                     const MessageEvent& message);
 
     const std::uint64_t messages_;
-    mutable std::mutex mutex_;   // Guards everything below.
+    mutable std::mutex mutex_;  // Guards everything below.
     std::condition_variable changed_;
     Ledger ledger_;
     Ledger::Source gateway_ = ledger_.open_source("gateway");
-    std::unordered_map<Fingerprint, Message> open_;   // By fingerprint, all that were queued.
+    std::unordered_map<Fingerprint, Message> open_;  // By fingerprint, all that were queued.
     Progress progress_;
     bool is_woken_ = false;
 };

@@ -64,7 +64,7 @@ public:
         if (options.engine.user.empty()) {
             options.engine.user = "echo-" + UuidSource().next().to_string();
         }
-        options.engine.window = 0;   // It takes no messages.
+        options.engine.window = 0;  // It takes no messages.
         options.on_event = [this](const Event& event) { on_event(event); };
         Client client(runtime, std::move(options));
         client.login();
@@ -116,10 +116,10 @@ private:
         is_waiting_ = false;
         if (is_answered_) return;
         if (is_stopped_) {
-            --sent_;   // Nobody waits for it any more.
+            --sent_;  // Nobody waits for it any more.
             return;
         }
-        const std::string why = error ? error.message()
+        const std::string why = error                ? error.message()
                                 : watch_.is_online() ? "no answer"
                                                      : "the connection broke";
         if (command_.client.common.is_json) {
@@ -163,15 +163,21 @@ private:
         if (!samples_.empty()) {
             min = samples_.front();
             avg = sum / static_cast<double>(samples_.size());
-            p99 = samples_[(samples_.size() * 99 + 99) / 100 - 1];   // The nearest rank.
+            p99 = samples_[(samples_.size() * 99 + 99) / 100 - 1];  // The nearest rank.
             max = samples_.back();
         }
         if (command_.client.common.is_json) {
-            JsonLine("summary").number("sent", sent_).number("received", received_)
-                .real("min", min).real("avg", avg).real("p99", p99).real("max", max).print();
+            JsonLine("summary")
+                .number("sent", sent_)
+                .number("received", received_)
+                .real("min", min)
+                .real("avg", avg)
+                .real("p99", p99)
+                .real("max", max)
+                .print();
         } else {
-            std::string text = std::to_string(sent_) + " sent, " + std::to_string(received_) +
-                               " answered";
+            std::string text =
+                std::to_string(sent_) + " sent, " + std::to_string(received_) + " answered";
             if (min) {
                 text += "; min/avg/p99/max " + format_ms(*min) + " / " + format_ms(*avg) + " / " +
                         format_ms(*p99) + " / " + format_ms(*max);
@@ -198,17 +204,17 @@ private:
     const EchoCommand& command_;
     const std::string text_;
     const Clock::time_point started_;
-    std::mutex mutex_;               // Guards everything below.
+    std::mutex mutex_;  // Guards everything below.
     std::condition_variable changed_;
     LoginWatch watch_;
     Clock::time_point due_at_{};
-    std::vector<double> samples_;    // ms
+    std::vector<double> samples_;  // ms
     std::uint64_t sent_ = 0;
     std::uint64_t received_ = 0;
     bool is_waiting_ = false;
     bool is_answered_ = false;
     bool is_stopped_ = false;
-    bool is_given_up_ = false;       // Offline for too long.
+    bool is_given_up_ = false;  // Offline for too long.
 };
 
 }  // namespace

@@ -29,15 +29,20 @@ void EventLines::message(const MessageEvent& message) const {
     }
     line.text("from", message.from).text("to", message.to).number("typeu", message.typeu);
     if (message.seq != 0) {
-        line.text("conv", message.conv).number("cseq", message.cseq)
-            .text("epoch", message.epoch).number("seq", message.seq);
+        line.text("conv", message.conv)
+            .number("cseq", message.cseq)
+            .text("epoch", message.epoch)
+            .number("seq", message.seq);
     } else {
         line.null("conv").null("cseq").null("epoch").null("seq");
     }
     line.number("sendTs", message.send_ts).text("text", message.text);
     if (message.is_redelivered) line.boolean("redelivered", true);
-    line.boolean("qos", message.qos).text("app", app_of(command_)).text("user", command_.user)
-        .text("device", device_).print();
+    line.boolean("qos", message.qos)
+        .text("app", app_of(command_))
+        .text("user", command_.user)
+        .text("device", device_)
+        .print();
 }
 
 void EventLines::inbox_break(const BreakEvent& gap) const {
@@ -45,8 +50,12 @@ void EventLines::inbox_break(const BreakEvent& gap) const {
 }
 
 void EventLines::delivered(const DeliveredEvent& receipt) const {
-    JsonLine("delivered").text("conv", receipt.conv).text("user", receipt.user)
-        .number("delivered", receipt.delivered).text("app", app_of(command_)).print();
+    JsonLine("delivered")
+        .text("conv", receipt.conv)
+        .text("user", receipt.user)
+        .number("delivered", receipt.delivered)
+        .text("app", app_of(command_))
+        .print();
 }
 
 void EventLines::queued(const Fingerprint& fp, const std::string& to, bool qos) const {
@@ -56,8 +65,11 @@ void EventLines::queued(const Fingerprint& fp, const std::string& to, bool qos) 
 void EventLines::accepted(const OutcomeRecord& record, std::optional<double> ms,
                           bool is_correction) const {
     JsonLine line = of_sent("accepted", record.fp);
-    line.text("to", record.to).number("cseq", record.cseq).number("sendTs", record.send_ts)
-        .number("attempts", record.attempts).real("ms", ms);
+    line.text("to", record.to)
+        .number("cseq", record.cseq)
+        .number("sendTs", record.send_ts)
+        .number("attempts", record.attempts)
+        .real("ms", ms);
     if (is_correction) line.boolean("correction", true);
     line.print();
 }
@@ -82,8 +94,8 @@ std::string printable(std::string_view text) {
     for (std::size_t i = 0; i < valid.size(); ++i) {
         const auto byte = static_cast<unsigned char>(valid[i]);
         // U+0080 to U+009F are control characters too: C2 80 to C2 9F.
-        const bool is_c1 = byte == 0xc2 && i + 1 < valid.size() &&
-                           static_cast<unsigned char>(valid[i + 1]) < 0xa0;
+        const bool is_c1 =
+            byte == 0xc2 && i + 1 < valid.size() && static_cast<unsigned char>(valid[i + 1]) < 0xa0;
         if (is_c1) ++i;
         if (is_c1 || byte == 0x7f || (byte < 0x20 && byte != '\n' && byte != '\t')) {
             out += kReplacement;
@@ -95,9 +107,14 @@ std::string printable(std::string_view text) {
 }
 
 void SendTotals::print_json() const {
-    JsonLine("summary").number("sent", sent).number("accepted", accepted)
-        .number("rejected", rejected).number("expired", expired).number("lost", lost)
-        .number("pending", pending).print();
+    JsonLine("summary")
+        .number("sent", sent)
+        .number("accepted", accepted)
+        .number("rejected", rejected)
+        .number("expired", expired)
+        .number("lost", lost)
+        .number("pending", pending)
+        .print();
 }
 
 std::string SendTotals::to_string() const {

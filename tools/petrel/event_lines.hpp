@@ -49,13 +49,13 @@ std::string printable(std::string_view text);
 
 // How many of one's messages ended how.
 struct SendTotals {
-    std::uint64_t sent = 0;   // Taken by the outbox.
+    std::uint64_t sent = 0;  // Taken by the outbox.
     std::uint64_t accepted = 0, rejected = 0, expired = 0, lost = 0;
-    std::uint64_t pending = 0;   // In the outbox file, for the next time.
+    std::uint64_t pending = 0;  // In the outbox file, for the next time.
 
     bool has_failed() const { return rejected + expired + lost + pending > 0; }
     void print_json() const;
-    std::string to_string() const;   // "3 sent, 3 accepted, ..."
+    std::string to_string() const;  // "3 sent, 3 accepted, ..."
 };
 
 }  // namespace petrel::tools

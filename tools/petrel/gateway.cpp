@@ -164,7 +164,8 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
     app->add_option("--auth", command->auth, "Who may log in: open (everybody, as anybody)")
         ->check(CLI::IsMember({"open"}))
         ->capture_default_str();
-    app->add_option("--tls-cert", command->tls_cert, "PEM certificate chain: wss:// instead of ws://");
+    app->add_option("--tls-cert", command->tls_cert,
+                    "PEM certificate chain: wss:// instead of ws://");
     app->add_option("--tls-key", command->tls_key, "PEM private key");
     app->add_option("--shards", command->shards, "Threads with sockets")
         ->check(CLI::Range(1U, 64U))
@@ -174,10 +175,13 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
                     "one-per-class, single")
         ->check(CLI::IsMember({"multi", "one-per-class", "single"}))
         ->capture_default_str();
-    app->add_option("--trace", command->trace, "Append every message's life to FILE, for petrel track")
+    app->add_option("--trace", command->trace,
+                    "Append every message's life to FILE, for petrel track")
         ->type_name("FILE");
-    app->add_flag("--new-epoch", command->new_epoch, "The store was restored from a copy: say so to all");
-    add_duration(*app, "--heartbeat", command->heartbeat, "How often clients of petrel.v1 say that they live",
+    app->add_flag("--new-epoch", command->new_epoch,
+                  "The store was restored from a copy: say so to all");
+    add_duration(*app, "--heartbeat", command->heartbeat,
+                 "How often clients of petrel.v1 say that they live",
                  {std::chrono::milliseconds{100}, std::chrono::hours{1}});
     app->set_config("--config", "", "Read options from an INI or TOML file");
     app->callback([app, command, &exit] { exit = gateway(*app, *command); });

@@ -19,7 +19,7 @@ public:
     using Clock = std::chrono::steady_clock;
 
     struct Open {
-        std::uint64_t number = 0;   // In the order of adding, from 1.
+        std::uint64_t number = 0;  // In the order of adding, from 1.
         std::string to;
         std::size_t bytes = 0;
         Clock::time_point queued_at;
