@@ -79,8 +79,7 @@ std::int32_t create_client(petrel_runtime& runtime, const petrel_client_options&
                            petrel_client*& out) {
     petrel_client_options c = petrel::default_client_options();
     if (!petrel::read_sized(&c, sizeof c, &given)) return PETREL_BAD_ARGUMENT;
-    auto handle = std::make_shared<petrel_client>(c);
-    handle->runtime = runtime.shared;
+    auto handle = std::make_shared<petrel_client>(runtime, c);
 
     // Until it is there the app has no handle.
     const auto refuse = [&c](std::int32_t code, const std::string& why) {
@@ -130,11 +129,41 @@ std::int32_t create_client(petrel_runtime& runtime, const petrel_client_options&
 
 }  // namespace
 
-petrel_client::petrel_client(const petrel_client_options& options)
-    : on_event(options.on_event),
+namespace petrel {
+
+void ClientGate::begin_leaving() {
+    const std::lock_guard lock(mutex_);
+    ++leaving_;
+}
+
+void ClientGate::leave() {
+    {
+        const std::lock_guard lock(mutex_);
+        --leaving_;
+    }
+    changed_.notify_all();
+}
+
+void ClientGate::wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return leaving_ == 0; });
+}
+
+}  // namespace petrel
+
+petrel_client::petrel_client(const petrel_runtime& owner, const petrel_client_options& options)
+    : gate(owner.gate),
+      runtime(owner.shared),
+      on_event(options.on_event),
       on_log(options.on_log),
       user_data(options.user_data),
       log_level(options.log_level) {}
+
+petrel_client::~petrel_client() {
+    // First the runtime: who waits at the gate then has the last of it, and may join its thread.
+    runtime.reset();
+    if (is_destroyed) gate->leave();
+}
 
 void petrel_client::deliver(const petrel::Event& event) noexcept {
     // One view an event: an app's callback may destroy another client, whose outcomes come inside.
@@ -169,7 +198,9 @@ std::int32_t petrel_runtime_create(petrel_runtime** runtime) {
 }
 
 std::int32_t petrel_runtime_destroy(petrel_runtime* runtime) {
+    if (runtime == nullptr) return PETREL_OK;
     return guard([&] {
+        if (!runtime->shared->is_engine_thread()) runtime->gate->wait();
         delete runtime;
         return PETREL_OK;
     });
@@ -211,6 +242,7 @@ std::int32_t petrel_client_destroy(petrel_client* client) {
     if (client == nullptr) return PETREL_OK;
     return guard([&]() -> std::int32_t {
         if (client->is_destroyed.exchange(true)) return PETREL_BAD_ARGUMENT;
+        client->gate->begin_leaving();
         const auto keep = std::move(client->self);
         client->client->wake();
         {

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -13,14 +15,36 @@
 
 // What the handles of petrel.h point to.
 
+namespace petrel {
+
+// Counts the clients of a runtime, so that its destroy can wait for the callbacks of those that
+// were destroyed in callbacks. Thread-safe.
+class ClientGate {
+public:
+    void begin_leaving();           // The app has given one up.
+    void leave();                   // Nothing of it is left on the loop.
+    void wait();                    // Until all that were given up have left.
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::size_t leaving_ = 0;       // Destroyed, and not yet gone.
+};
+
+}  // namespace petrel
+
 struct petrel_runtime {
     std::shared_ptr<petrel::Runtime> shared;  // With its clients.
+    std::shared_ptr<petrel::ClientGate> gate = std::make_shared<petrel::ClientGate>();
 };
 
 // Lives until petrel_client_destroy has returned and nothing of the client is left on the loop:
 // its callbacks hold it too.
 struct petrel_client {
-    explicit petrel_client(const petrel_client_options& options);
+    petrel_client(const petrel_runtime& owner, const petrel_client_options& options);
+    ~petrel_client();
+    petrel_client(const petrel_client&) = delete;
+    petrel_client& operator=(const petrel_client&) = delete;
 
     // nullptr once destroy was asked for.
     petrel::Client* live() { return is_destroyed ? nullptr : client; }
@@ -28,6 +52,7 @@ struct petrel_client {
     void log(petrel::LogLevel level, std::string_view text) noexcept;
 
     // First: the runtime outlives everything else here.
+    std::shared_ptr<petrel::ClientGate> gate;
     std::shared_ptr<petrel::Runtime> runtime;
     std::unique_ptr<petrel::HostConnector> connector;  // Of a host's transport.
 

@@ -120,7 +120,7 @@ TEST_CASE("C API: both handles destroyed inside a callback") {
     petrel_runtime* runtime = nullptr;
     REQUIRE(petrel_runtime_create(&runtime) == PETREL_OK);
     std::promise<void> done;
-    Ears ears;
+    static Ears ears;  // Nobody can wait for the end of that callback.
     ears.on_seen = [&](petrel_client* client, const Seen& one) {
         if (one.type != PETREL_EVENT_LOGIN) return;
         CHECK(petrel_runtime_destroy(runtime) == PETREL_OK);

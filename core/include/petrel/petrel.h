@@ -414,7 +414,8 @@ PETREL_API int32_t petrel_client_options_init(petrel_client_options *options, si
 PETREL_API int32_t petrel_runtime_create(petrel_runtime **runtime);
 
 /* Ends the thread, after the last client of it is destroyed: clients that are left keep working
- * and keep the thread. NULL does nothing. From a callback the thread ends in the background. */
+ * and keep the thread. From another thread it waits for the callbacks in which clients were
+ * destroyed; from a callback the thread ends in the background. NULL does nothing. */
 PETREL_API int32_t petrel_runtime_destroy(petrel_runtime *runtime);
 
 /* ---- client ---- */
