@@ -48,6 +48,11 @@ public:
         set(write_fault_, SQLITE_OK, 0);
         set(sync_fault_, SQLITE_OK, 0);
     }
+    // The disk has no room for a log of more than `bytes`.
+    void limit_log(std::size_t bytes) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        log_max_ = bytes;
+    }
     int failures() const {
         const std::lock_guard<std::mutex> lock(mutex_);
         return failures_;
@@ -144,6 +149,14 @@ private:
         return fault.code;
     }
 
+    bool is_too_long(const File& file, std::size_t size) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (!file.path || file.path->string().find("-wal") == std::string::npos) return false;
+        const bool is_it = size > log_max_;
+        failures_ += is_it ? 1 : 0;
+        return is_it;
+    }
+
     int open(const char* name, sqlite3_file* file, int flags, int* out_flags) {
         File& mine = File::of(file);
         mine.owner = this;
@@ -221,6 +234,9 @@ private:
             made.xWrite = [](sqlite3_file* file, const void* from, int size, sqlite3_int64 at) {
                 File& mine = File::of(file);
                 if (const int code = mine.owner->judge(mine.owner->write_fault_)) return code;
+                if (mine.owner->is_too_long(mine, static_cast<std::size_t>(at + size))) {
+                    return SQLITE_FULL;
+                }
                 const int code = mine.real()->pMethods->xWrite(mine.real(), from, size, at);
                 const std::string bytes(static_cast<const char*>(from),
                                         static_cast<std::size_t>(size));
@@ -275,6 +291,7 @@ private:
     std::condition_variable changed_;
     Fault write_fault_;
     Fault sync_fault_;
+    std::size_t log_max_ = SIZE_MAX;
     int failures_ = 0;
     int syncs_ = 0;
     int held_ = 0;                   // Threads in a sync that wait.

@@ -777,7 +777,7 @@ def withstands_hostile_bytes(folder):
     check("and has not complained of a crash", gateway.process.popen.poll() is None)
 
 
-def main():
+def main(suite="program"):
     global PETREL, failed
     if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
@@ -804,7 +804,7 @@ def main():
                     process.kill()
                 Process.alive.clear()
         print(f"    {time.monotonic() - started:.1f} s", flush=True)
-    print(f"[program] {passed} passed, {failed} failed")
+    print(f"[{suite}] {passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 
 

@@ -314,6 +314,22 @@ TEST_CASE("SqliteOutbox: a full disk fails the append, keeps nothing of it, and 
     CHECK(reopened(world, world.path()) == "a e |");
 }
 
+TEST_CASE("SqliteOutbox: a disk that its own log has filled gets room from the log") {
+    DiskVfs disk;
+    disk.limit_log(100'000);
+    BoxWorld world;
+    auto box = world.outbox();
+    for (int i = 0; i < 50; ++i) {
+        box->append({outgoing("n" + std::to_string(i), std::string(5'000, 'x'))}, world.answer());
+        world.settle();
+        CHECK_FALSE(world.answers.back());
+    }
+    CHECK(disk.failures() > 0);
+    CHECK(world.health.empty());
+    box.reset();
+    CHECK(world.outbox()->load().messages.size() == 50);
+}
+
 TEST_CASE("SqliteOutbox: whichever write fails, the append is kept whole or not at all") {
     for (const int code : {SQLITE_FULL, SQLITE_IOERR_WRITE}) {
         // More than one commit writes.
