@@ -41,8 +41,7 @@ std::int32_t with_client(petrel_client* handle, Work work) noexcept {
 }
 
 std::int32_t status(std::error_code error) {
-    return !error || error.category() == petrel::petrel_category() ? error.value()
-                                                                  : PETREL_UNKNOWN;
+    return !error || error.category() == petrel::petrel_category() ? error.value() : PETREL_UNKNOWN;
 }
 
 // False: longer than anything sensible.
@@ -106,8 +105,7 @@ std::int32_t create_client(petrel_runtime& runtime, const petrel_client_options&
             !petrel::HostConnector::is_complete(table)) {
             return refuse(PETREL_BAD_ARGUMENT, "petrel_transport: something is missing");
         }
-        handle->connector =
-            std::make_unique<petrel::HostConnector>(handle->runtime->loop(), table);
+        handle->connector = std::make_unique<petrel::HostConnector>(handle->runtime->loop(), table);
         options.connector = handle->connector.get();
     }
     if (c.storage_path != nullptr && *c.storage_path != '\0') {
@@ -280,8 +278,7 @@ std::int32_t petrel_client_send(petrel_client* client, const char* to, const cha
             return PETREL_BAD_ARGUMENT;
         }
         auto request = petrel::read_send(known);
-        if (!request || !take_name(to, request->to) ||
-            !take_text(text, text_size, request->text)) {
+        if (!request || !take_name(to, request->to) || !take_text(text, text_size, request->text)) {
             return PETREL_BAD_ARGUMENT;
         }
         const auto fp = c.send(std::move(*request));
@@ -366,7 +363,7 @@ std::int32_t petrel_client_stats(petrel_client* client, petrel_stats* stats,
         if (stats == nullptr) return PETREL_BAD_ARGUMENT;
         const petrel_stats known = petrel::show_stats(c.stats());
         return petrel::write_sized(stats, struct_size, &known, sizeof known) ? PETREL_OK
-                                                                            : PETREL_BAD_ARGUMENT;
+                                                                             : PETREL_BAD_ARGUMENT;
     });
 }
 

@@ -21,14 +21,14 @@ namespace petrel {
 // were destroyed in callbacks. Thread-safe.
 class ClientGate {
 public:
-    void begin_leaving();           // The app has given one up.
-    void leave();                   // Nothing of it is left on the loop.
-    void wait();                    // Until all that were given up have left.
+    void begin_leaving();  // The app has given one up.
+    void leave();          // Nothing of it is left on the loop.
+    void wait();           // Until all that were given up have left.
 
 private:
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::size_t leaving_ = 0;       // Destroyed, and not yet gone.
+    std::size_t leaving_ = 0;  // Destroyed, and not yet gone.
 };
 
 }  // namespace petrel
@@ -64,9 +64,9 @@ struct petrel_client {
     // Deleted by destroy, which may wait for callbacks that look at it: so it is never changed.
     petrel::Client* client = nullptr;
     std::atomic<bool> is_destroyed{false};
-    std::shared_ptr<petrel_client> self;               // Until destroy.
+    std::shared_ptr<petrel_client> self;  // Until destroy.
 
-    std::mutex pulling;                                // One thread at a time.
-    std::optional<petrel::Event> pulled;               // What the last next_event gave away.
+    std::mutex pulling;                   // One thread at a time.
+    std::optional<petrel::Event> pulled;  // What the last next_event gave away.
     petrel::CEvent pulled_view;
 };

@@ -16,11 +16,11 @@ namespace {
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
-constexpr std::int64_t kMsMax = 3'153'600'000'000;             // 100 years: no sum overflows.
+constexpr std::int64_t kMsMax = 3'153'600'000'000;  // 100 years: no sum overflows.
 constexpr std::uint64_t kCountMax = std::uint64_t{1} << 40;
-constexpr std::size_t kNameMax = 4096;                         // Bytes of url, user, device...
-constexpr std::size_t kTokenMax = 65'536;                      // Of token and extra.
-constexpr std::size_t kDeviceMax = 64;                         // PROTOCOL.md section 4.2.
+constexpr std::size_t kNameMax = 4096;     // Bytes of url, user, device...
+constexpr std::size_t kTokenMax = 65'536;  // Of token and extra.
+constexpr std::size_t kDeviceMax = 64;     // PROTOCOL.md section 4.2.
 // Older than any petrel.h: no struct ever had less.
 constexpr std::uint32_t kSizeMin = 8;
 

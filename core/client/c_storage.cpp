@@ -49,8 +49,8 @@ std::string storage_name(const std::string& app, const std::string& user) {
     return name.substr(0, kNameMax) + "-" + digest(name);
 }
 
-std::error_code open_storage(const std::string& directory, Runtime& runtime,
-                             ClientOptions& options, std::string& why) {
+std::error_code open_storage(const std::string& directory, Runtime& runtime, ClientOptions& options,
+                             std::string& why) {
     if (mkdir(directory.c_str(), S_IRWXU) != 0 && errno != EEXIST) {
         why = directory + ": " + std::generic_category().message(errno);
         return make_error_code(Errc::kUnknown);

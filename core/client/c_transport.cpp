@@ -14,8 +14,8 @@ namespace petrel {
 
 namespace {
 
-constexpr std::chrono::seconds kCloseMax{5};        // Transport::close.
-constexpr std::size_t kReasonMax = 123;             // RFC 6455 section 5.5.
+constexpr std::chrono::seconds kCloseMax{5};  // Transport::close.
+constexpr std::size_t kReasonMax = 123;       // RFC 6455 section 5.5.
 
 CloseInfo broken(std::string reason) {
     CloseInfo info;
@@ -45,7 +45,7 @@ public:
         loop_ = nullptr;
     }
 
-    class HostTransport* transport = nullptr;       // On the loop; nullptr: given up.
+    class HostTransport* transport = nullptr;  // On the loop; nullptr: given up.
 
 private:
     std::mutex mutex_;
@@ -157,11 +157,11 @@ private:
     std::shared_ptr<Link> link_;
     std::unique_ptr<EventLoop::Alarm> alarm_;  // After close(): the host's last chance.
     void* host_data_ = nullptr;
-    std::deque<std::size_t> sizes_;            // Frames given to the host, not yet sent.
-    std::size_t queued_ = 0;                   // Bytes of them.
-    std::size_t part_ = 0;                     // Sent of the first.
-    bool is_begun_ = false;                    // The host's open succeeded.
-    bool is_host_there_ = false;               // And it has not reported the end.
+    std::deque<std::size_t> sizes_;  // Frames given to the host, not yet sent.
+    std::size_t queued_ = 0;         // Bytes of them.
+    std::size_t part_ = 0;           // Sent of the first.
+    bool is_begun_ = false;          // The host's open succeeded.
+    bool is_host_there_ = false;     // And it has not reported the end.
     bool is_open_ = false;
     bool is_closing_ = false;
     bool is_over_ = false;
@@ -185,8 +185,8 @@ void HostTransport::begin(const ConnectOptions& options) {
     const std::string subprotocol(options.subprotocol);
     is_host_there_ = true;
     frame_bytes_max_ = options.frame_bytes_max;
-    const std::int32_t status = table_.open(table_.user_data, connection.get(),
-                                            options.url.c_str(), subprotocol.c_str(), &host_data_);
+    const std::int32_t status = table_.open(table_.user_data, connection.get(), options.url.c_str(),
+                                            subprotocol.c_str(), &host_data_);
     if (status == PETREL_OK) {
         is_begun_ = true;
         connection.release();  // The host's, until it reports the end.

@@ -23,9 +23,9 @@ constexpr int kPatienceMs = 30'000;  // A test that waits so long has failed.
 class RunningGateway {
 public:
     RunningGateway() {
-        gateway_ = std::make_unique<Gateway>(
-            GatewayOptions{}, make_memory_message_store(StoreOptions{}, epochs_),
-            std::make_unique<OpenAuthenticator>());
+        gateway_ = std::make_unique<Gateway>(GatewayOptions{},
+                                             make_memory_message_store(StoreOptions{}, epochs_),
+                                             std::make_unique<OpenAuthenticator>());
         std::string why;
         const auto port = gateway_->start(why);
         REQUIRE_MESSAGE(static_cast<bool>(port), why);
@@ -121,9 +121,8 @@ public:
 
     bool wait_for(int type, std::size_t count = 1) {
         std::unique_lock lock(mutex_);
-        return changed_.wait_for(lock, std::chrono::milliseconds{kPatienceMs}, [&] {
-            return count_of(type) >= count;
-        });
+        return changed_.wait_for(lock, std::chrono::milliseconds{kPatienceMs},
+                                 [&] { return count_of(type) >= count; });
     }
     std::vector<Seen> all(int type) {
         const std::lock_guard lock(mutex_);

@@ -105,7 +105,8 @@ async def errors_are_typed(url):
             raise AssertionError("accepted")
         except petrel.ProtocolError as error:
             assert error.code == 303
-    for arguments, kind in (({"url": ""}, petrel.NetworkError), ({"user": ""}, petrel.ProtocolError),
+    for arguments, kind in (({"url": ""}, petrel.NetworkError),
+                            ({"user": ""}, petrel.ProtocolError),
                             ({"kept_max": -1}, petrel.ProtocolError),
                             ({"no_such_option": 1}, TypeError)):
         try:
@@ -215,7 +216,8 @@ def the_folder_makes_a_wheel():
         with zipfile.ZipFile(pathlib.Path(folder) / backend.build_wheel(folder)) as wheel:
             names = set(wheel.namelist())
             assert wheel.testzip() is None
-        sources = {f"petrel/{path.name}" for path in (pathlib.Path(BINDING) / "petrel").glob("*.py")}
+        folder = pathlib.Path(BINDING) / "petrel"
+        sources = {f"petrel/{path.name}" for path in folder.glob("*.py")}
         assert sources | {"petrel/py.typed"} <= names, names
 
 

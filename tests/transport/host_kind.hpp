@@ -103,9 +103,7 @@ struct OnHost {
     }
     void adjust(ListenOptions&) {}
     void adjust(ConnectOptions&) {}
-    static std::string url(std::uint16_t port) {
-        return "ws://127.0.0.1:" + std::to_string(port);
-    }
+    static std::string url(std::uint16_t port) { return "ws://127.0.0.1:" + std::to_string(port); }
     AsioEventLoop& loop;
     Host host;
 };

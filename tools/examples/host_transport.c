@@ -229,7 +229,9 @@ static uint16_t carry(struct link *link, int fd, struct reader *reader) {
         waiting[1].fd = link->wake[0];
         waiting[1].events = POLLIN;
         if (poll(waiting, 2, -1) < 0) return code;
-        if (waiting[1].revents != 0 && read(link->wake[0], ignored, sizeof ignored) < 0) return code;
+        if (waiting[1].revents != 0 && read(link->wake[0], ignored, sizeof ignored) < 0) {
+            return code;
+        }
         if (waiting[0].revents & POLLOUT && !write_out(link, fd)) return code;
         if (waiting[0].revents & (POLLIN | POLLHUP | POLLERR)) {
             const ssize_t got =

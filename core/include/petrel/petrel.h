@@ -40,6 +40,8 @@
 #ifndef PETREL_PETREL_H
 #define PETREL_PETREL_H
 
+/* clang-format off: laid out by hand. */
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -349,7 +351,7 @@ typedef struct petrel_client_options {
                                        beyond: PETREL_TOO_LARGE. 65536. */
     uint64_t socket_packets_max;    /* Transmissions wait while so much is queued on the socket, */
     uint64_t socket_bytes_max;      /* so that a heartbeat never waits behind much. 256; 262144. */
-    uint64_t echoes_max;            /* Echoes awaiting their answer; the oldest is forgotten. 1024. */
+    uint64_t echoes_max;            /* Echoes awaiting an answer; the oldest is forgotten. 1024. */
     uint64_t confirm_ahead_max;     /* Confirmed out of order, ahead of the oldest unconfirmed;
                                        beyond, confirm returns PETREL_SEND_FAILED. 1024. */
     uint64_t unhandled_max;         /* Messages taken and unhandled, of all sessions together; what
@@ -359,7 +361,7 @@ typedef struct petrel_client_options {
     uint64_t events_max;            /* Pull: events in the queue; beyond, they wait in the engine,
                                        and the gateway with them. At least 1. 65536. */
     int64_t linger_max_ms;          /* How long destroy waits for the goodbye to leave. 500. */
-    int64_t handshake_timeout_ms;   /* DNS, TCP, TLS and upgrade of the built-in transport. 10000. */
+    int64_t handshake_timeout_ms;   /* DNS, TCP, TLS, upgrade of the built-in transport. 10000. */
     uint64_t frame_bytes_max;       /* Of a frame received; beyond, the connection is closed. It
                                        must hold an escaped payload: 397312 (6 x 65536 + 4096). */
 
