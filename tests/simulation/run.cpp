@@ -135,8 +135,10 @@ private:
         for (unsigned i = 0; i < options_.messages; ++i) {
             // Some alone, some in bursts that fill the window.
             const TimePoint when =
-                TimePoint{} + (i % 3 == 0 ? Duration(seconds{10} * (i % 10) + milliseconds{i % 7})
-                                          : schedule_.random(Duration{0}, kBusyTime - seconds{1}));
+                TimePoint{} +
+                (i % 3 == 0
+                     ? Duration(seconds{10} * (i % 10) + milliseconds{1'000 + i % 7})
+                     : schedule_.random(Duration(seconds{1}), kBusyTime - seconds{1}));
             schedule_.at(when, [this] {
                 std::optional<Duration> expiry;
                 if (faults_.expiry && schedule_.chance(0.05)) {
