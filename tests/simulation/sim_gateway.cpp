@@ -1,5 +1,6 @@
 #include "tests/simulation/sim_gateway.hpp"
 
+#include <algorithm>
 #include <cassert>
 #include <utility>
 
@@ -110,8 +111,8 @@ bool SimGateway::accept(std::shared_ptr<Connection> connection, std::string_view
     if (!router_) return false;
     begin_input();
     const std::uint64_t serial = next_connection_++;
-    sessions_.emplace(serial, std::make_unique<SimSession>(*this, serial, std::move(connection),
-                                                           subprotocol));
+    sessions_.emplace(
+        serial, std::make_unique<SimSession>(*this, serial, std::move(connection), subprotocol));
     return true;
 }
 
@@ -174,8 +175,9 @@ void SimGateway::commit() {
     };
     // Results go back in the order of the requests: one step a request.
     auto steps = std::make_shared<std::vector<Outcome>>();
-    const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
-                         schedule_.now().time_since_epoch()).count();
+    const auto now =
+        std::chrono::duration_cast<std::chrono::milliseconds>(schedule_.now().time_since_epoch())
+            .count();
     std::error_code error = store_->begin(now, schedule_.wall_ms());
     for (Request& request : batch) {
         Outcome step;
@@ -212,8 +214,10 @@ void SimGateway::commit() {
     }
     error = store_->commit();
     if (error) checker_.fail("the memory store failed: " + error.message());
-    const Duration delay = schedule_.random(Duration{0}, std::chrono::milliseconds{2});
-    schedule_.after(delay, [this, life = life_, steps] {
+    // Never before those of an earlier commit.
+    results_at_ = std::max(
+        results_at_, schedule_.now() + schedule_.random(Duration{0}, std::chrono::milliseconds{2}));
+    schedule_.at(results_at_, [this, life = life_, steps] {
         if (life != life_) return;
         begin_input();
         for (Outcome& step : *steps) {

@@ -101,6 +101,7 @@ private:
     bool is_commit_due_ = false;
     bool is_turn_end_due_ = false;
     std::optional<TimePoint> wake_at_;
+    TimePoint results_at_{};                       // Of the last commit's answers.
 };
 
 }  // namespace petrel::sim
