@@ -70,8 +70,8 @@ void Checker::on_outcome(const Device& sender, const OutcomeEvent& event) {
     if ((outcome == Outcome::kAccepted) && !message.is_committed) {
         fail("acked before it was durable: " + key);
     }
-    if (outcome == Outcome::kAccepted && event.record.cseq &&
-        *event.record.cseq != message.cseq && !was_store_lost_) {
+    if (outcome == Outcome::kAccepted && event.record.cseq && *event.record.cseq != message.cseq &&
+        !was_store_lost_) {
         fail("acked with a cseq that is another's: " + key);
     }
     if (outcome == Outcome::kRejected && message.is_committed) {
@@ -108,13 +108,14 @@ void Checker::on_message(const Device& receiver, const MessageEvent& event) {
         ++redelivered_;
         return;
     }
-    if (arrivals.is_break_due && !message.was_lost) {
+    if (arrivals.is_break_due && !message.was_ever_lost) {
         return fail("a message after the store was lost, without a break before: " + key + " at " +
                     name(receiver));
     }
-    if (times > 1 && !was_store_lost_) return fail("handed up twice: " + key + " at " + name(receiver));
+    if (times > 1 && !was_store_lost_)
+        return fail("handed up twice: " + key + " at " + name(receiver));
     // What the lost store had accepted stands in an order of its own.
-    if (receiver.is_plain || message.was_lost) return;
+    if (receiver.is_plain || message.was_ever_lost) return;
     std::uint64_t& last_cseq = arrivals.last_cseq[event.conv];
     if (event.cseq <= last_cseq) fail("out of order in " + event.conv + " at " + name(receiver));
     last_cseq = event.cseq;
@@ -137,7 +138,10 @@ void Checker::on_crash(const Device& device) {
 
 void Checker::on_store_lost() {
     was_store_lost_ = true;
-    for (auto& [key, message] : messages_) message.was_lost = message.is_committed;
+    for (auto& [key, message] : messages_) {
+        message.was_lost = message.is_committed;
+        message.was_ever_lost = message.was_ever_lost || message.was_lost;
+    }
     for (auto& [device, arrivals] : devices_) {
         arrivals.last_cseq.clear();
         arrivals.last_order.clear();

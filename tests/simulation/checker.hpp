@@ -29,7 +29,7 @@ public:
         }
     };
 
-    void on_device(const Device& device);   // It will want all of its user's messages.
+    void on_device(const Device& device);  // It will want all of its user's messages.
     // send() returned the fingerprint: from now on the message must have one outcome.
     void on_taken(const Device& sender, const std::string& to, const Fingerprint& fp);
     void on_committed(const AppendRequest& request, const AppendResult& result,
@@ -37,7 +37,7 @@ public:
     void on_outcome(const Device& sender, const OutcomeEvent& event);
     void on_outcome_done(const Device& sender, const Fingerprint& fp);
     void on_message(const Device& receiver, const MessageEvent& event);
-    void on_crash(const Device& device);     // Of the client's process.
+    void on_crash(const Device& device);  // Of the client's process.
     // The gateway's store came back empty: what it had accepted may be lost, or come again; every
     // device that had been online before must be told by a break.
     void on_store_lost();
@@ -45,8 +45,8 @@ public:
     void on_online(const Device& device);
     void fail(const std::string& what);
 
-    bool is_settled() const;                 // All taken have an outcome, all committed arrived.
-    std::string missing() const;             // What is_settled() waits for.
+    bool is_settled() const;      // All taken have an outcome, all committed arrived.
+    std::string missing() const;  // What is_settled() waits for.
     const std::optional<std::string>& violation() const { return violation_; }
     void summarize(Report& report) const;
 
@@ -54,21 +54,22 @@ private:
     struct Message {
         Device sender;
         std::string to;
-        std::uint64_t order = 0;             // Of the send calls of that device.
+        std::uint64_t order = 0;  // Of the send calls of that device.
         std::optional<Outcome> outcome;
         bool is_outcome_done = false;
         bool is_corrected = false;
         bool is_committed = false;
         std::uint64_t cseq = 0;
         bool was_taken = false;
-        bool was_lost = false;               // With a store that had accepted it.
+        bool was_lost = false;       // With a store that had accepted it; until accepted anew.
+        bool was_ever_lost = false;  // A copy of that store's may still be under way.
     };
     struct Arrivals {
-        std::map<std::string, unsigned> times;                    // By key of the message.
-        std::map<std::string, std::uint64_t> last_order;          // By sender device.
-        std::map<std::string, std::uint64_t> last_cseq;           // By conversation.
+        std::map<std::string, unsigned> times;            // By key of the message.
+        std::map<std::string, std::uint64_t> last_order;  // By sender device.
+        std::map<std::string, std::uint64_t> last_cseq;   // By conversation.
         bool was_online = false;
-        bool is_break_due = false;   // The store it had logged in to is lost.
+        bool is_break_due = false;  // The store it had logged in to is lost.
     };
     static std::string key_of(const std::string& sender, const Fingerprint& fp);
 
@@ -78,7 +79,7 @@ private:
     std::map<std::string, std::vector<std::string>> committed_to_;  // Keys, by recipient.
     std::map<std::string, std::set<std::uint64_t>> cseqs_;          // By conversation.
     std::map<Device, std::uint64_t> next_order_;
-    std::set<Device> crashed_;                                      // At least once.
+    std::set<Device> crashed_;  // At least once.
     std::uint64_t handed_up_ = 0;
     std::uint64_t redelivered_ = 0;
     bool was_store_lost_ = false;
