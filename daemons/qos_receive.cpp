@@ -92,8 +92,8 @@ std::optional<Position> QosReceiveDaemon::take_riding_ack() {
 void QosReceiveDaemon::flush() {
     if (!is_online_) return;
     const Position unsaid = h_ - h_said_;
-    const bool is_due = unsaid > 0 && (options_.ack_delay_max <= Duration::zero() ||
-                                       unsaid >= ack_threshold());
+    const bool is_due =
+        unsaid > 0 && (options_.ack_delay_max <= Duration::zero() || unsaid >= ack_threshold());
     if (must_say_ || is_due) say(false);
 }
 

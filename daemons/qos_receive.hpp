@@ -51,7 +51,7 @@ public:
 
     class Listener {
     public:
-        virtual void on_ack_due(const AckDue& ack) = 0;                            // Positions.
+        virtual void on_ack_due(const AckDue& ack) = 0;                               // Positions.
         virtual void on_ack_due(std::string_view sender, const Fingerprint& fp) = 0;  // Plain.
 
     protected:
@@ -100,7 +100,7 @@ public:
 private:
     struct Seen {
         std::string key;  // sender, NUL, fingerprint
-        TimePoint at{};  // Last heard of.
+        TimePoint at{};   // Last heard of.
         bool is_handled = false;
     };
     using SeenList = std::list<Seen>;  // Oldest `at` first.
@@ -116,16 +116,16 @@ private:
     DaemonContext& context_;
     Listener& listener_;
     Options options_;
-    Timer ack_timer_;       // From the first unacked, positions only.
-    Timer sweep_timer_;     // While the plain memory is not empty.
+    Timer ack_timer_;    // From the first unacked, positions only.
+    Timer sweep_timer_;  // While the plain memory is not empty.
     bool is_online_ = false;
     std::size_t window_ = 64;
     Position rx_ = 0;
     Position h_ = 0;
-    Position h_said_ = 0;         // In the last ack or riding ack.
-    bool must_say_ = false;       // A duplicate came: the current h at the next flush.
+    Position h_said_ = 0;                   // In the last ack or riding ack.
+    bool must_say_ = false;                 // A duplicate came: the current h at the next flush.
     std::optional<TimePoint> gap_said_at_;  // Since rx moved last.
-    SeenList in_hand_;            // Taken, not handled yet.
+    SeenList in_hand_;                      // Taken, not handled yet.
     SeenList handled_;
     std::unordered_map<std::string_view, SeenList::iterator> seen_;  // Keys live in the lists.
     std::uint64_t duplicates_ = 0;

@@ -218,8 +218,7 @@ bool QosSendDaemon::on_ack(Position h, const std::vector<Acceptance>& acc) {
 
     Entries accepted;
     std::optional<Duration> round_trip;
-    while (!entries_.empty() && entries_.front().position != 0 &&
-           entries_.front().position <= h) {
+    while (!entries_.empty() && entries_.front().position != 0 && entries_.front().position <= h) {
         const Entry& entry = entries_.front();
         round_trip.reset();  // Only the newest: the others may have waited for it.
         if (is_in_flight(entry) && entry.session_sends == 1) {
@@ -270,8 +269,8 @@ bool QosSendDaemon::on_refused(const Fingerprint& fp, Position seq, int code,
         go_back(seq - 1);
         // Not an attempt; yet it was on the wire, and none would say that it never was.
         entry->attempts = std::max(1U, entry->attempts - 1);
-        const Duration pause = std::min(std::max(retry_after, Duration::zero()),
-                                        options_.pause_max);
+        const Duration pause =
+            std::min(std::max(retry_after, Duration::zero()), options_.pause_max);
         paused_until_ = context_.now() + pause;
         context_.log(LogLevel::kInfo, "qos-send: the peer is busy, pausing");
         settle();
@@ -377,8 +376,7 @@ bool QosSendDaemon::fits(std::size_t frame_bytes) const noexcept {
 bool QosSendDaemon::can_send() const {
     if (!is_online_ || !is_writable_ || paused_until_) return false;
     // After a refusal: one packet above the refused one at a time.
-    return !step_after_ || next_ == entries_.begin() ||
-           std::prev(next_)->position <= *step_after_;
+    return !step_after_ || next_ == entries_.begin() || std::prev(next_)->position <= *step_after_;
 }
 
 bool QosSendDaemon::has_room(std::size_t payload_bytes) const {
@@ -398,8 +396,7 @@ void QosSendDaemon::transmit(Entries::iterator entry) {
         if (entry->position == 0) entry->position = ++given_;
         if (options_.assigns_positions) {
             // Kept ones are above acked_, so the one in front is the higher of the two.
-            const Position prev =
-                entry == entries_.begin() ? acked_ : std::prev(entry)->position;
+            const Position prev = entry == entries_.begin() ? acked_ : std::prev(entry)->position;
             message.seq = entry->position;
             message.prev.reset();
             if (prev != entry->position - 1) message.prev = prev;

@@ -61,9 +61,9 @@ public:
 
     // What a message looked like when it ended.
     struct Settled {
-        const Data& message;     // Valid during the call only.
-        unsigned attempts = 0;   // 0: it was never on the wire.
-        Position position = 0;   // 0: it never had one, or plain.
+        const Data& message;    // Valid during the call only.
+        unsigned attempts = 0;  // 0: it was never on the wire.
+        Position position = 0;  // 0: it never had one, or plain.
     };
 
     class Listener {
@@ -72,8 +72,8 @@ public:
         virtual void on_accepted(const Settled& message, const Acceptance* at) = 0;
         virtual void on_rejected(const Settled& message, int code) = 0;
         virtual void on_expired(const Settled& message) = 0;
-        virtual void on_lost(const Settled& message) = 0;             // Plain.
-        virtual void on_late_ack(const Fingerprint& fp) = 0;          // Plain: lost, yet acked.
+        virtual void on_lost(const Settled& message) = 0;     // Plain.
+        virtual void on_late_ack(const Fingerprint& fp) = 0;  // Plain: lost, yet acked.
         // The peer's store has lost what it had accepted (resume below `first` - 1).
         virtual void on_peer_lost_accepted(Position accepted, Position first) = 0;
         // The peer knows more of this stream than was ever sent: log in again with a new stream;
@@ -118,9 +118,9 @@ public:
     std::vector<std::pair<Data, unsigned>> take_all();
 
     void on_online(const Resume& resume);
-    void on_offline();                       // Idempotent.
-    void set_strategy(Strategy strategy);    // While offline: the server turned out to be plain.
-    void start_new_stream();                 // While offline: positions begin at 1 again.
+    void on_offline();                     // Idempotent.
+    void set_strategy(Strategy strategy);  // While offline: the server turned out to be plain.
+    void start_new_stream();               // While offline: positions begin at 1 again.
 
     // The inputs below mean nothing while offline or for the other strategy: ignored.
 
@@ -152,7 +152,7 @@ public:
     }
     Position highest_acked() const noexcept { return acked_; }  // `first` of a login is this + 1.
     Position highest_given() const noexcept { return given_; }
-    Position sent_mark() const;              // Highest sent that is still kept or acked (4.5).
+    Position sent_mark() const;  // Highest sent that is still kept or acked (4.5).
     struct Outstanding {
         Position position = 0;
         TimePoint sent_at{};
@@ -173,9 +173,9 @@ private:
 
     struct Entry {
         Data message;
-        Position position = 0;       // 0 until its first transmission in this stream.
+        Position position = 0;  // 0 until its first transmission in this stream.
         TimePoint taken_at{};
-        TimePoint last_sent_at{};    // When attempts > 0.
+        TimePoint last_sent_at{};  // When attempts > 0.
         unsigned attempts = 0;
         unsigned retries = 0;        // Plain: transmissions by the check clock.
         std::uint64_t session = 0;   // Of the last transmission.
@@ -210,29 +210,29 @@ private:
     DaemonContext& context_;
     Listener& listener_;
     Options options_;
-    Timer timer_;                  // The earliest of expiry, end of pause, plain check.
-    Entries entries_;              // In order; those before next_ are in flight.
-    Entries::iterator next_;       // The next to leave.
-    Entries::iterator fresh_;      // The first not yet sent in this stream; >= next_ (positions).
+    Timer timer_;              // The earliest of expiry, end of pause, plain check.
+    Entries entries_;          // In order; those before next_ are in flight.
+    Entries::iterator next_;   // The next to leave.
+    Entries::iterator fresh_;  // The first not yet sent in this stream; >= next_ (positions).
     std::unordered_map<Fingerprint, Entries::iterator> by_fp_;  // While is_indexed().
     Expiries expiries_;
-    std::uint64_t session_ = 1;    // Changes whenever one ends.
+    std::uint64_t session_ = 1;  // Changes whenever one ends.
     bool is_online_ = false;
     bool is_writable_ = true;
-    bool is_reporting_ = false;    // Inside on_outstanding_changed.
+    bool is_reporting_ = false;              // Inside on_outstanding_changed.
     std::optional<Position> step_after_;     // Refused: one packet above it at a time (4.7).
     std::optional<TimePoint> paused_until_;  // 302.
     std::optional<TimePoint> next_check_;    // Plain, while online and something is in flight.
-    std::size_t window_ = 0;       // While online; 0: nothing may leave.
+    std::size_t window_ = 0;                 // While online; 0: nothing may leave.
     std::size_t window_bytes_ = 0;
     std::size_t in_flight_ = 0;
     std::size_t in_flight_bytes_ = 0;  // Of frames, estimated.
     std::size_t kept_bytes_ = 0;       // Of texts.
-    Position given_ = 0;           // Highest position ever given in this stream.
-    Position acked_ = 0;           // Highest position an ack has covered; all kept are above it.
-    Position session_sent_ = 0;    // Highest sent or resumed in this session.
+    Position given_ = 0;               // Highest position ever given in this stream.
+    Position acked_ = 0;         // Highest position an ack has covered; all kept are above it.
+    Position session_sent_ = 0;  // Highest sent or resumed in this session.
     Reported reported_;
-    LostList lost_;                // Plain: the last late_ack_memory lost ones, oldest first.
+    LostList lost_;  // Plain: the last late_ack_memory lost ones, oldest first.
     std::unordered_map<Fingerprint, LostList::iterator> lost_by_fp_;
     std::uint64_t retransmissions_ = 0;
     std::uint64_t unknown_acks_ = 0;

@@ -127,8 +127,7 @@ AsioEventLoop::Impl::~Impl() {
     mailbox->loop = nullptr;
 }
 
-void AsioEventLoop::Impl::look_up(const std::string& host, std::uint16_t port,
-                                  OnLookup on_lookup) {
+void AsioEventLoop::Impl::look_up(const std::string& host, std::uint16_t port, OnLookup on_lookup) {
     std::error_code error;
     const asio::ip::address address = asio::ip::make_address(host, error);
     if (!error) {
@@ -138,9 +137,8 @@ void AsioEventLoop::Impl::look_up(const std::string& host, std::uint16_t port,
         return;
     }
     if (lookups.size() >= kLookupsMax) {
-        asio::post(io, [on_lookup = std::move(on_lookup)] {
-            on_lookup({}, "too many lookups at once");
-        });
+        asio::post(
+            io, [on_lookup = std::move(on_lookup)] { on_lookup({}, "too many lookups at once"); });
         return;
     }
     const std::uint64_t id = next_lookup++;

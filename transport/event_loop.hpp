@@ -36,8 +36,8 @@ public:
     // `on_alarm` runs on the loop; never after the Alarm was destroyed or disarmed.
     virtual std::unique_ptr<Alarm> make_alarm(std::function<void()> on_alarm) = 0;
 
-    virtual void run() = 0;   // Until stop().
-    virtual void stop() = 0;  // Thread-safe, idempotent.
+    virtual void run() = 0;                   // Until stop().
+    virtual void stop() = 0;                  // Thread-safe, idempotent.
     virtual bool is_loop_thread() const = 0;  // Thread-safe. False while nobody runs it.
 };
 

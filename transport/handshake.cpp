@@ -10,7 +10,7 @@ namespace petrel {
 namespace {
 
 constexpr std::size_t kUrlBytesMax = 8192;
-constexpr std::size_t kHostBytesMax = 253;  // RFC 1035 section 2.3.4, without the last dot.
+constexpr std::size_t kHostBytesMax = 253;         // RFC 1035 section 2.3.4, without the last dot.
 constexpr std::size_t kCloseReasonBytesMax = 123;  // RFC 6455 section 5.5.
 constexpr char kPetrelV1[] = "petrel.v1";
 
@@ -82,9 +82,8 @@ std::optional<Url> parse_url(std::string_view text, std::string& why) {
         port = authority.substr(colon);
     }
     const bool is_host = !url.host.empty() && url.host.size() <= kHostBytesMax &&
-                         std::all_of(url.host.begin(), url.host.end(), [is_ipv6](char c) {
-                             return is_host_character(c, is_ipv6);
-                         });
+                         std::all_of(url.host.begin(), url.host.end(),
+                                     [is_ipv6](char c) { return is_host_character(c, is_ipv6); });
     if (!is_host || (is_ipv6 && url.host.find(':') == std::string::npos)) {
         return fail("the URL has no usable host");
     }
@@ -119,8 +118,8 @@ bool is_known_path(const std::vector<std::string>& paths, std::string_view path)
 }
 
 std::uint16_t sendable_close_code(std::uint16_t code) {
-    const bool is_standard = code >= 1000 && code <= 1014 && code != 1004 && code != 1005 &&
-                             code != 1006;
+    const bool is_standard =
+        code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006;
     const bool is_private = code >= 3000 && code <= 4999;
     return is_standard || is_private ? code : 1000;
 }

@@ -12,7 +12,7 @@ namespace petrel {
 
 struct Url {
     bool is_tls = false;
-    std::string host;      // An IPv6 literal without its brackets.
+    std::string host;  // An IPv6 literal without its brackets.
     std::uint16_t port = 0;
     std::string resource;  // Path and query; "/" when the URL has neither.
 

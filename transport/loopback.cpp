@@ -57,8 +57,8 @@ public:
             finish({1006, "abandoned", false, 0, {}});
         } else if (state_ == State::kOpen) {
             state_ = State::kClosing;
-            outbox_.push_back({true, sendable_close_code(code),
-                               std::string(cut_close_reason(reason))});
+            outbox_.push_back(
+                {true, sendable_close_code(code), std::string(cut_close_reason(reason))});
             schedule();
         }
     }
@@ -173,9 +173,7 @@ public:
     ~LoopbackTransport() override { end_->detach(); }
     void set_handler(Handler& handler) override { end_->set_handler(handler); }
     void send(std::string_view text) override { end_->send(text); }
-    void close(std::uint16_t code, std::string_view reason) override {
-        end_->close(code, reason);
-    }
+    void close(std::uint16_t code, std::string_view reason) override { end_->close(code, reason); }
     std::size_t queued_bytes() const override { return end_->queued_bytes(); }
     std::size_t queued_packets() const override { return end_->queued_packets(); }
 
@@ -269,10 +267,10 @@ public:
             why = "the subprotocol is not a token";
         }
         if (why.empty()) {
-            network_->loop.post([network = network_, client, url = *url,
-                                 subprotocol = options.subprotocol] {
-                network->connect(client, url, subprotocol);
-            });
+            network_->loop.post(
+                [network = network_, client, url = *url, subprotocol = options.subprotocol] {
+                    network->connect(client, url, subprotocol);
+                });
         } else {
             client->finish({1006, why, false, 0, {}});
         }
@@ -317,8 +315,7 @@ public:
 private:
     std::error_code fail(const ListenOptions& options, std::errc code) {
         const std::error_code error = std::make_error_code(code);
-        last_error_ =
-            "loopback:" + std::to_string(options.port) + ": " + error.message();
+        last_error_ = "loopback:" + std::to_string(options.port) + ": " + error.message();
         return error;
     }
 

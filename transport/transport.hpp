@@ -37,7 +37,7 @@ public:
         virtual void on_text(std::string_view text) = 0;         // Valid during the call.
         virtual void on_binary(std::size_t size) = 0;            // A data frame nobody speaks.
         virtual void on_drained() = 0;  // queued_bytes() reached 0 after it had been above 0.
-        virtual void on_closed(const CloseInfo& info) = 0;       // Once, and last.
+        virtual void on_closed(const CloseInfo& info) = 0;  // Once, and last.
 
     protected:
         ~Handler() = default;
@@ -70,8 +70,8 @@ struct TlsClientOptions {
 };
 
 struct ConnectOptions {
-    std::string url;           // ws://host[:port]/path or wss://...
-    std::string subprotocol;   // Asked for; "" = none.
+    std::string url;                                      // ws://host[:port]/path or wss://...
+    std::string subprotocol;                              // Asked for; "" = none.
     std::chrono::milliseconds handshake_timeout{10'000};  // DNS, TCP, TLS and upgrade together.
     std::size_t frame_bytes_max = 6 * 65'536 + 4096;      // Of a message received; above: 1009.
     TlsClientOptions tls;
@@ -87,20 +87,20 @@ public:
 
 struct ListenOptions {
     std::string address = "127.0.0.1";
-    std::uint16_t port = 0;                    // 0 picks one.
-    bool reuse_port = false;                   // Several shards on one port.
+    std::uint16_t port = 0;                                       // 0 picks one.
+    bool reuse_port = false;                                      // Several shards on one port.
     std::vector<std::string> paths = {"/ws", "/websocket", "/"};  // Upgrades elsewhere: 404.
-    std::size_t frame_bytes_max = 6 * 65'536 + 4096;   // Above: close 1009.
+    std::size_t frame_bytes_max = 6 * 65'536 + 4096;              // Above: close 1009.
     std::chrono::milliseconds handshake_timeout{10'000};
-    std::size_t connections_max = 100'000;     // Beyond: HTTP 503.
-    std::string tls_cert_file;                 // PEM chain; "" = plain ws.
+    std::size_t connections_max = 100'000;  // Beyond: HTTP 503.
+    std::string tls_cert_file;              // PEM chain; "" = plain ws.
     std::string tls_key_file;
     // The answer to a plain GET of a path in `paths`; 404 for others.
     std::string http_page = "A WebSocket endpoint.\n";
 };
 
 struct PeerInfo {
-    std::string address;      // "127.0.0.1:40312"
+    std::string address;  // "127.0.0.1:40312"
     std::string path;
     std::string subprotocol;  // What the client asked for and we echoed: petrel.v1 if it was among
                               // them, else the first; "" when it asked for none.
@@ -117,7 +117,7 @@ public:
         ~Handler() = default;
     };
 
-    virtual ~Listener() = default;                       // Stops.
+    virtual ~Listener() = default;  // Stops.
     virtual Result<std::uint16_t> listen(const ListenOptions& options, Handler& handler) = 0;
     // What went wrong in the last failed listen(), for a person.
     virtual std::string last_error() const = 0;

@@ -55,7 +55,9 @@ public:
 
     ClientLink(AsioEventLoop::Impl& loop, const Url& url, const ConnectOptions& options,
                Transport::Handler& handler)
-        : Base(loop.io, true, &handler), loop_(loop), url_(url),
+        : Base(loop.io, true, &handler),
+          loop_(loop),
+          url_(url),
           timeout_(std::max(options.handshake_timeout, std::chrono::milliseconds::zero())) {}
 
     void start(ConnectionPtr con, const ConnectOptions& options) {
@@ -74,8 +76,7 @@ public:
 protected:
     void on_opened() override {
         if (this->state() != State::kConnecting) return;
-        const std::string subprotocol =
-            this->con()->get_response_header("Sec-WebSocket-Protocol");
+        const std::string subprotocol = this->con()->get_response_header("Sec-WebSocket-Protocol");
         this->set_open();
         if (this->handler()) this->handler()->on_open(subprotocol);
     }
@@ -89,8 +90,8 @@ protected:
         constexpr int kSwitchingProtocols = 101;
         const int status = con.get_response_code();
         if (status > kSwitchingProtocols) {
-            CloseInfo info = Base::lost("the server answered HTTP " + std::to_string(status) +
-                                        " " + con.get_response_msg());
+            CloseInfo info = Base::lost("the server answered HTTP " + std::to_string(status) + " " +
+                                        con.get_response_msg());
             info.http_status = status;
             info.retry_after = parse_retry_after(con.get_response_header("Retry-After"));
             return info;
@@ -120,11 +121,11 @@ private:
         }
         stage_ = "connecting";
         const ConnectionPtr con = this->con();
-        asio::async_connect(con->get_raw_socket(), endpoints,
-                            [weak = weak_self(), con](std::error_code error,
-                                                      const asio::ip::tcp::endpoint&) {
-                                if (const auto link = weak.lock()) link->on_connected(error);
-                            });
+        asio::async_connect(
+            con->get_raw_socket(), endpoints,
+            [weak = weak_self(), con](std::error_code error, const asio::ip::tcp::endpoint&) {
+                if (const auto link = weak.lock()) link->on_connected(error);
+            });
     }
 
     void on_connected(std::error_code error) {

@@ -6,9 +6,9 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #endif
+#include <websocketpp/concurrency/none.hpp>
 #include <websocketpp/config/core.hpp>
 #include <websocketpp/logger/stub.hpp>
-#include <websocketpp/concurrency/none.hpp>
 #include <websocketpp/random/random_device.hpp>
 #include <websocketpp/transport/asio/endpoint.hpp>
 #if PETREL_HAS_TLS
@@ -138,16 +138,15 @@ private:
     static constexpr std::size_t kBytesMax = 32 << 20;
 
     void read() {
-        socket_.async_read_some(
-            asio::buffer(sink_), [self = shared_from_this()](std::error_code error,
-                                                             std::size_t size) {
-                self->bytes_ += size;
-                if (error || self->bytes_ > kBytesMax) {
-                    self->end();
-                } else {
-                    self->read();
-                }
-            });
+        socket_.async_read_some(asio::buffer(sink_), [self = shared_from_this()](
+                                                         std::error_code error, std::size_t size) {
+            self->bytes_ += size;
+            if (error || self->bytes_ > kBytesMax) {
+                self->end();
+            } else {
+                self->read();
+            }
+        });
     }
 
     void end() {

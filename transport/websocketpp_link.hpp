@@ -44,9 +44,7 @@ public:
     ~WebsocketppTransport() override { link_->detach(); }
     void set_handler(Handler& handler) override { link_->set_handler(handler); }
     void send(std::string_view text) override { link_->send(text); }
-    void close(std::uint16_t code, std::string_view reason) override {
-        link_->close(code, reason);
-    }
+    void close(std::uint16_t code, std::string_view reason) override { link_->close(code, reason); }
     std::size_t queued_bytes() const override { return link_->queued_bytes(); }
     std::size_t queued_packets() const override { return link_->queued_packets(); }
 

@@ -152,7 +152,10 @@ public:
     using ConnectionPtr = typename Endpoint::connection_ptr;
 
     AcceptorFor(asio::io_context& io, asio::ip::tcp::acceptor socket, std::shared_ptr<Desk> desk)
-        : io_(io), socket_(std::move(socket)), pause_(io), desk_(std::move(desk)),
+        : io_(io),
+          socket_(std::move(socket)),
+          pause_(io),
+          desk_(std::move(desk)),
           endpoint_(std::make_shared<Endpoint>()) {
         std::error_code ignored;  // Fails for a second call only.
         endpoint_->init_asio(&io, ignored);
@@ -311,11 +314,10 @@ struct WebsocketppListener::Impl {
             if (error.category() == asio::error::get_system_category()) {
                 error.assign(error.value(), std::system_category());
             }
-            const bool is_ipv6 = options.address.find(':') != std::string::npos &&
-                                 options.address.front() != '[';
+            const bool is_ipv6 =
+                options.address.find(':') != std::string::npos && options.address.front() != '[';
             const std::string host = is_ipv6 ? "[" + options.address + "]" : options.address;
-            return fail(error,
-                        host + ":" + std::to_string(options.port) + ": " + error.message());
+            return fail(error, host + ":" + std::to_string(options.port) + ": " + error.message());
         }
         const std::uint16_t port = socket.local_endpoint(error).port();
         if (error) return fail(error, options.address + ": " + error.message());
@@ -360,8 +362,7 @@ WebsocketppListener::WebsocketppListener(AsioEventLoop& loop)
 
 WebsocketppListener::~WebsocketppListener() { impl_->stop(); }
 
-Result<std::uint16_t> WebsocketppListener::listen(const ListenOptions& options,
-                                                  Handler& handler) {
+Result<std::uint16_t> WebsocketppListener::listen(const ListenOptions& options, Handler& handler) {
     return impl_->listen(options, handler);
 }
 

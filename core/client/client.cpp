@@ -34,23 +34,20 @@ void Client::send_async(SendRequest request, Engine::SendDone done) {
 }
 
 std::error_code Client::cancel(const Fingerprint& fp) {
-    return impl_->ask(make_error_code(Errc::kNotInitialised), [fp](Engine& engine, TimePoint now) {
-        return engine.cancel(now, fp);
-    });
+    return impl_->ask(make_error_code(Errc::kNotInitialised),
+                      [fp](Engine& engine, TimePoint now) { return engine.cancel(now, fp); });
 }
 
 std::error_code Client::confirm(std::uint64_t message_id) {
-    return impl_->ask(make_error_code(Errc::kNotInitialised),
-                      [message_id](Engine& engine, TimePoint now) {
-                          return engine.confirm(now, message_id);
-                      });
+    return impl_->ask(
+        make_error_code(Errc::kNotInitialised),
+        [message_id](Engine& engine, TimePoint now) { return engine.confirm(now, message_id); });
 }
 
 std::error_code Client::echo(std::string text) {
-    return impl_->ask(make_error_code(Errc::kNotInitialised),
-                      [text = std::move(text)](Engine& engine, TimePoint now) {
-                          return engine.echo(now, text);
-                      });
+    return impl_->ask(
+        make_error_code(Errc::kNotInitialised),
+        [text = std::move(text)](Engine& engine, TimePoint now) { return engine.echo(now, text); });
 }
 
 void Client::set_token(std::string token) {

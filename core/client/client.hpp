@@ -18,14 +18,14 @@ class EventLoop;
 // One engine thread, shared by any number of clients. Thread-safe. Destroy it after its clients.
 class Runtime {
 public:
-    Runtime();   // Starts the thread.
+    Runtime();  // Starts the thread.
     // Waits for clients that end (5 s at most), then joins the thread. Not from the engine thread.
     ~Runtime();
     Runtime(const Runtime&) = delete;
     Runtime& operator=(const Runtime&) = delete;
 
     EventLoop& loop();
-    Connector& connector();       // websocketpp
+    Connector& connector();  // websocketpp
     bool is_engine_thread() const;
     // A client holds one until nothing of it is left on the loop.
     std::shared_ptr<void> lease();
@@ -37,18 +37,18 @@ private:
 
 struct ClientOptions {
     EngineOptions engine;
-    ConnectOptions connect;                // url, TLS, limits; the subprotocol is the engine's.
-    std::unique_ptr<Outbox> outbox;        // nullptr: memory.
-    std::unique_ptr<Inbox> inbox;          // nullptr: memory.
+    ConnectOptions connect;          // url, TLS, limits; the subprotocol is the engine's.
+    std::unique_ptr<Outbox> outbox;  // nullptr: memory.
+    std::unique_ptr<Inbox> inbox;    // nullptr: memory.
     // nullptr: the runtime's. Else it must outlive the client.
     Connector* connector = nullptr;
-    std::optional<std::uint64_t> seed;     // nullopt: from the system.
+    std::optional<std::uint64_t> seed;  // nullopt: from the system.
     // Push: called on the engine thread, one at a time, with no lock held and after the state has
     // settled. Unset: pull with next_event().
     std::function<void(const Event&)> on_event;
     std::function<void(LogLevel, std::string_view)> on_log;
-    std::size_t events_max = 65'536;       // Pull: beyond, events wait in the engine (at least 1).
-    std::size_t posted_sends_max = 65'536; // send_async: beyond, refused with kSendFailed.
+    std::size_t events_max = 65'536;        // Pull: beyond, events wait in the engine (at least 1).
+    std::size_t posted_sends_max = 65'536;  // send_async: beyond, refused with kSendFailed.
     // How long the destructor waits for an open connection's close.
     std::chrono::milliseconds linger_max{500};
 };

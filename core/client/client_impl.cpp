@@ -362,9 +362,8 @@ Result<Fingerprint> Client::Impl::send(SendRequest request) {
             settle(Errc::kNotInitialised);
             return;
         }
-        self->input([&](Engine& engine, TimePoint now) {
-            engine.send(now, std::move(request), settle);
-        });
+        self->input(
+            [&](Engine& engine, TimePoint now) { engine.send(now, std::move(request), settle); });
     });
     std::unique_lock lock(answer->mutex);
     answer->is_there.wait(lock, [&answer] { return answer->result.has_value(); });
@@ -450,8 +449,7 @@ void Client::Impl::send_text(std::uint64_t attempt, std::string_view text) {
     if (link_ && link_->attempt == attempt && link_->transport) link_->transport->send(text);
 }
 
-void Client::Impl::disconnect(std::uint64_t attempt, std::uint16_t code,
-                              std::string_view reason) {
+void Client::Impl::disconnect(std::uint64_t attempt, std::uint16_t code, std::string_view reason) {
     if (!link_ || link_->attempt != attempt) return;
     if (link_->transport) link_->transport->close(code, reason);
     retire(std::move(link_));
@@ -483,9 +481,8 @@ void Client::Impl::bury() {
 void Client::Impl::Link::on_open(std::string_view subprotocol) {
     is_open = true;
     if (is_retired) return;
-    owner_.input([&](Engine& engine, TimePoint now) {
-        engine.on_connected(now, attempt, subprotocol);
-    });
+    owner_.input(
+        [&](Engine& engine, TimePoint now) { engine.on_connected(now, attempt, subprotocol); });
 }
 
 void Client::Impl::Link::on_text(std::string_view text) {
@@ -507,9 +504,9 @@ void Client::Impl::Link::on_closed(const CloseInfo& info) {
     is_closed = true;
     if (!is_retired) {
         owner_.input([&](Engine& engine, TimePoint now) {
-            engine.on_closed(now, attempt, info.code, info.reason, info.http_status,
-                             info.retry_after ? std::optional<Duration>(*info.retry_after)
-                                              : std::nullopt);
+            engine.on_closed(
+                now, attempt, info.code, info.reason, info.http_status,
+                info.retry_after ? std::optional<Duration>(*info.retry_after) : std::nullopt);
         });
     } else if (owner_.life_ == Life::kLingering && !owner_.is_lingering()) {
         owner_.release();

@@ -110,38 +110,38 @@ private:
     void finish_send(Engine::SendDone done, Result<Fingerprint> result);
     void report_late_failure(const Fingerprint& fp, const std::string& to, std::error_code error);
 
-    std::shared_ptr<void> lease_;        // The runtime waits for us.
+    std::shared_ptr<void> lease_;  // The runtime waits for us.
     EventLoop& loop_;
     Connector& connector_;
     ClientOptions options_;
-    std::shared_ptr<Impl> self_;         // Until kGone.
+    std::shared_ptr<Impl> self_;  // Until kGone.
 
     UuidSource fingerprints_;
     std::unique_ptr<EventLoop::Alarm> alarm_;
     std::optional<TimePoint> armed_at_;
-    std::unique_ptr<Engine> engine_;     // While kRunning.
+    std::unique_ptr<Engine> engine_;  // While kRunning.
     Life life_ = Life::kRunning;
-    unsigned depth_ = 0;                 // Of enter().
+    unsigned depth_ = 0;  // Of enter().
     bool is_turn_posted_ = false;
     bool is_turn_wanted_ = false;
     bool is_destroy_wanted_ = false;
     bool is_finishing_sends_ = false;
-    std::unique_ptr<Link> link_;         // Of the current attempt.
+    std::unique_ptr<Link> link_;  // Of the current attempt.
     std::deque<std::unique_ptr<Link>> retired_;
     std::deque<std::pair<LogLevel, std::string>> logs_;
     std::deque<std::pair<Engine::SendDone, Result<Fingerprint>>> finished_sends_;
-    std::deque<Event> extra_events_;     // Of our own making.
+    std::deque<Event> extra_events_;  // Of our own making.
 
     // ---- shared ----
     std::atomic<ClientState> state_{ClientState::kOffline};
-    mutable std::mutex mutex_;           // Of all below; never held while the app is called.
+    mutable std::mutex mutex_;  // Of all below; never held while the app is called.
     std::condition_variable changed_;
     std::deque<PostedSend> posted_sends_;
     bool is_gone_ = false;
-    std::deque<Event> queue_;            // Pull.
+    std::deque<Event> queue_;              // Pull.
     std::unique_ptr<EventSignal> signal_;  // Pull: set while queue_ is not empty.
-    std::optional<Event> taken_;         // With the app, not yet handled: what on_event_done needs.
-    std::vector<Event> done_;            // Handled, and not yet told to the engine.
+    std::optional<Event> taken_;  // With the app, not yet handled: what on_event_done needs.
+    std::vector<Event> done_;     // Handled, and not yet told to the engine.
     bool is_woken_ = false;
 };
 

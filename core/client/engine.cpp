@@ -103,8 +103,8 @@ void Engine::Impl::login(TimePoint now) {
         first_login_time_.reset();
         cause_ = {};
     }
-    is_token_wanted_ = is_token_wanted_ &&
-                       relogin_.state() == AutoReloginDaemon::State::kWaitingForToken;
+    is_token_wanted_ =
+        is_token_wanted_ && relogin_.state() == AutoReloginDaemon::State::kWaitingForToken;
     keepalive_.resume();
     relogin_.start();
 }
@@ -409,9 +409,7 @@ std::optional<TimePoint> Engine::next_deadline() const { return impl_->next_dead
 void Engine::advance_to(TimePoint now) { impl_->advance_to(now); }
 void Engine::flush(TimePoint now) { impl_->flush(now); }
 std::optional<Event> Engine::next_event() { return impl_->next_event(); }
-void Engine::on_event_done(TimePoint now, const Event& event) {
-    impl_->on_event_done(now, event);
-}
+void Engine::on_event_done(TimePoint now, const Event& event) { impl_->on_event_done(now, event); }
 
 ClientState Engine::state() const { return impl_->state(); }
 ProfileId Engine::profile() const { return impl_->spoken_profile(); }

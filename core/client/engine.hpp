@@ -31,14 +31,14 @@ enum class ClientState : std::uint8_t {
 
 struct StateEvent {
     ClientState state = ClientState::kOffline;
-    int code = 0;          // Close or refusal code that led here; 0 when none did.
+    int code = 0;  // Close or refusal code that led here; 0 when none did.
     std::string reason;
 };
 
 // Result of a login the app asked for, and of each automatic one.
 struct LoginEvent {
-    int code = 0;          // 0: online.
-    std::string message;   // The server's words, of a refusal.
+    int code = 0;         // 0: online.
+    std::string message;  // The server's words, of a refusal.
     bool will_retry = false;
     ProfileId profile = ProfileId::kPetrelV1;
     std::uint64_t generation = 0;
@@ -48,10 +48,10 @@ struct MessageEvent {
     std::uint64_t id = 0;  // For confirm(); grows, never reused in this process.
     std::string from;
     std::string to;
-    Fingerprint fp;        // Empty without QoS, perhaps.
+    Fingerprint fp;  // Empty without QoS, perhaps.
     bool qos = false;
     int typeu = 0;
-    std::string conv;      // v1 only, as are the next three; empty / 0 otherwise.
+    std::string conv;  // v1 only, as are the next three; empty / 0 otherwise.
     std::uint64_t cseq = 0;
     std::string epoch;
     Position seq = 0;
@@ -62,16 +62,16 @@ struct MessageEvent {
 
 struct OutcomeEvent {
     OutcomeRecord record;
-    bool is_correction = false;   // Plain: reported lost before, and now acked.
+    bool is_correction = false;  // Plain: reported lost before, and now acked.
 };
 
-struct DeliveredEvent {           // v1 receipt (56).
+struct DeliveredEvent {  // v1 receipt (56).
     std::string conv;
     std::string user;
     std::uint64_t delivered = 0;
 };
 
-struct TokenNeededEvent {         // Answer with set_token().
+struct TokenNeededEvent {  // Answer with set_token().
     int code = 0;
 };
 
@@ -89,7 +89,7 @@ struct BreakEvent {
     Position resumed_after = 0;
 };
 
-struct ErrorEvent {               // Nothing the app must act on by itself; for logs and people.
+struct ErrorEvent {  // Nothing the app must act on by itself; for logs and people.
     int code = 0;
     std::string message;
 };
@@ -109,29 +109,29 @@ struct SendRequest {
     std::string text;
     int typeu = kTypeuSingle;
     bool qos = true;
-    Fingerprint fp;                             // Empty: the engine makes one.
-    std::optional<Duration> expires_after;      // Never above the engine's own limit.
+    Fingerprint fp;                         // Empty: the engine makes one.
+    std::optional<Duration> expires_after;  // Never above the engine's own limit.
 };
 
 struct EngineOptions {
     ProfileId profile = ProfileId::kPetrelV1;
-    bool require_v1 = false;           // No petrel.v1 there: an ErrorEvent (205) and kStopped.
+    bool require_v1 = false;  // No petrel.v1 there: an ErrorEvent (205) and kStopped.
     std::string user;
     std::string token;
-    std::string app;                   // "": left out, the gateway's "default".
+    std::string app;  // "": left out, the gateway's "default".
     std::string extra;
-    std::string device;                // 1-64 characters; "": the inbox file's, or a fresh one.
+    std::string device;  // 1-64 characters; "": the inbox file's, or a fresh one.
     std::string device_class = "other";
-    std::uint32_t window = 64;         // Taken unhandled; 0: nothing is pushed to us.
+    std::uint32_t window = 64;  // Taken unhandled; 0: nothing is pushed to us.
     std::uint32_t window_bytes = 1 << 20;
-    bool manual_confirm = false;       // confirm(id) instead of "the callback returned".
+    bool manual_confirm = false;  // confirm(id) instead of "the callback returned".
     // Below half the dedup horizon once the login told it; the lower of the two counts.
     Duration expires_after = std::chrono::hours{12};
     std::size_t payload_max = 65'536;  // Until the login tells the gateway's.
     // Transmissions wait while so much is queued on the socket.
     std::size_t socket_packets_max = 256;
     std::size_t socket_bytes_max = 256 * 1024;
-    std::size_t echoes_max = 1024;     // Echoes awaiting their answer; the oldest is forgotten.
+    std::size_t echoes_max = 1024;         // Echoes awaiting their answer; the oldest is forgotten.
     std::size_t confirm_ahead_max = 1024;  // Confirmed out of order, above h; confirm() refuses.
     // Messages taken and not yet handled, of all sessions together (at least `window`). What comes
     // beyond is dropped unacked and asked for again when there is room.
@@ -152,7 +152,7 @@ public:
     virtual void connect(std::uint64_t attempt, std::string_view subprotocol) = 0;
     virtual void send_text(std::uint64_t attempt, std::string_view text) = 0;
     virtual void disconnect(std::uint64_t attempt, std::uint16_t code, std::string_view reason) = 0;
-    virtual std::size_t queued_bytes() const = 0;    // Of the current connection.
+    virtual std::size_t queued_bytes() const = 0;  // Of the current connection.
     virtual std::size_t queued_packets() const = 0;
     virtual WallMillis wall_ms() const = 0;
     virtual void log(LogLevel level, std::string_view text) = 0;
@@ -164,14 +164,14 @@ protected:
 };
 
 struct EngineStats {
-    std::uint64_t sent = 0;              // Taken from the app with QoS.
+    std::uint64_t sent = 0;  // Taken from the app with QoS.
     std::uint64_t accepted = 0, rejected = 0, expired = 0, cancelled = 0, lost = 0;
-    std::uint64_t received = 0;          // Handed to the app.
+    std::uint64_t received = 0;  // Handed to the app.
     std::uint64_t packets_out = 0, packets_in = 0, bytes_out = 0, bytes_in = 0;
     std::uint64_t retransmitted = 0, duplicates = 0, gaps = 0;
     std::uint64_t malformed = 0, ignored = 0, unknown_acks = 0;
     std::uint64_t logins = 0, reconnects = 0;
-    Duration round_trip{0};              // Smoothed; 0 before any sample.
+    Duration round_trip{0};  // Smoothed; 0 before any sample.
     std::size_t kept = 0, in_flight = 0, unhandled = 0;
 };
 
@@ -230,12 +230,12 @@ public:
     // ---- time and events ----
     std::optional<TimePoint> next_deadline() const;
     void advance_to(TimePoint now);
-    void flush(TimePoint now);               // End of a turn: acks leave.
+    void flush(TimePoint now);  // End of a turn: acks leave.
     std::optional<Event> next_event();
     void on_event_done(TimePoint now, const Event& event);  // The app's callback has returned.
 
     ClientState state() const;
-    ProfileId profile() const;               // As spoken now, or asked for while offline.
+    ProfileId profile() const;  // As spoken now, or asked for while offline.
     EngineStats stats() const;
     bool is_consistent() const;
 

@@ -99,9 +99,9 @@ private:
     // A message that wants to be handled: in the queue of events, or with the app.
     struct Unhandled {
         std::uint64_t id = 0;
-        std::uint64_t era = 0;   // v1
-        Position seq = 0;        // v1
-        std::string from;        // Plain, as are the next two.
+        std::uint64_t era = 0;  // v1
+        Position seq = 0;       // v1
+        std::string from;       // Plain, as are the next two.
         Fingerprint fp;
         bool bridge = false;
         bool is_handled = false;
@@ -115,13 +115,13 @@ private:
     // The connection that the relogin daemon wants.
     struct Connection {
         std::uint64_t attempt = 0;
-        bool is_wanted = false;      // From connect() until it ended or was given up.
+        bool is_wanted = false;  // From connect() until it ended or was given up.
         bool is_open = false;
-        bool is_login_awaited = false;       // Its 50 decides whether we are online.
-        unsigned refreshes_awaited = 0;      // 50s of which only the code counts.
-        std::uint64_t generation_sent = 0;   // In the login.
+        bool is_login_awaited = false;      // Its 50 decides whether we are online.
+        unsigned refreshes_awaited = 0;     // 50s of which only the code counts.
+        std::uint64_t generation_sent = 0;  // In the login.
         std::optional<InboxCursor> cursor_sent;
-        std::deque<TimePoint> malformed;     // The last ones.
+        std::deque<TimePoint> malformed;           // The last ones.
         std::optional<Position> token_refused_at;  // 402 with a position: goes on from there.
     };
 
@@ -271,7 +271,7 @@ private:
     Outbox& outbox_;
     Inbox& inbox_;
     FingerprintSource& fingerprints_;
-    Outbox::Kept loaded_;              // Until the end of the constructor.
+    Outbox::Kept loaded_;  // Until the end of the constructor.
     TimerQueue timers_;
     std::mt19937_64 random_;
     AutoReloginDaemon relogin_;
@@ -279,47 +279,47 @@ private:
     QosSendDaemon send_;
     QosReceiveDaemon receive_;
 
-    unsigned depth_ = 0;               // Inputs under way.
+    unsigned depth_ = 0;  // Inputs under way.
     bool is_shut_down_ = false;
     std::deque<std::function<void()>> completions_;  // Answers of stores, between inputs.
     std::deque<std::pair<SendDone, Result<Fingerprint>>> dones_;
     std::deque<Event> events_;
-    std::size_t notices_ = 0;          // Of events_: neither messages nor outcomes.
-    std::string text_;                 // The frame that is being written.
+    std::size_t notices_ = 0;  // Of events_: neither messages nor outcomes.
+    std::string text_;         // The frame that is being written.
 
     // Session.
     Connection connection_;
-    ProfileId profile_;                // As spoken, or to be asked for.
+    ProfileId profile_;  // As spoken, or to be asked for.
     Cause cause_;
     ClientState reported_state_ = ClientState::kOffline;
-    std::uint64_t generation_ = 0;     // 0: the app has asked, and no reply came yet.
+    std::uint64_t generation_ = 0;                  // 0: the app has asked, and no reply came yet.
     std::optional<std::int64_t> first_login_time_;  // mobileimsdk; none: as generation_ 0.
     std::string stream_;
     bool is_new_stream_wanted_ = false;
-    bool is_token_wanted_ = false;     // The app is asked; until set_token().
-    int token_code_to_tell_ = 0;       // The TokenNeededEvent that leaves when this input settles.
-    bool is_kick_told_ = false;        // Of this connection.
+    bool is_token_wanted_ = false;  // The app is asked; until set_token().
+    int token_code_to_tell_ = 0;    // The TokenNeededEvent that leaves when this input settles.
+    bool is_kick_told_ = false;     // Of this connection.
     bool is_connect_failure_told_ = false;  // Since the last connection that opened.
     bool has_connected_ = false;
     bool is_outstanding_stale_ = false;
     std::optional<QosSendDaemon::Outstanding> told_outstanding_;  // To keepalive.
-    TimePoint drained_at_{};           // The socket's queue was last seen empty.
-    std::deque<AwaitedEcho> echoes_;   // In order of sending.
+    TimePoint drained_at_{};          // The socket's queue was last seen empty.
+    std::deque<AwaitedEcho> echoes_;  // In order of sending.
     std::optional<TimePoint> malformed_told_at_;
     std::optional<TimePoint> store_error_told_at_;
     std::size_t payload_max_;
-    Duration age_max_;                 // The lower of the option and half the dedup horizon.
+    Duration age_max_;  // The lower of the option and half the dedup horizon.
 
     // Receiving. An era is a run of logins in which the inbox's positions mean the same.
     std::uint64_t era_ = 1;
-    std::string epoch_;                // Of this era; "" before any login, and in plain profiles.
-    Position taken_ = 0;               // Highest of this era taken: handed up, or on its way.
-    Position stored_ = 0;              // Highest of this era that the inbox has.
-    Position handled_ = 0;             // End of the unbroken run that the app has handled.
-    Position recorded_ = 0;            // The same, recorded by the inbox.
-    Position said_ = 0;                // The highest `h` that the gateway was told.
-    Position dropped_ = 0;             // Highest dropped for want of room; 0: none.
-    std::size_t unrecorded_ = 0;       // Handled, of any era, and not yet recorded.
+    std::string epoch_;           // Of this era; "" before any login, and in plain profiles.
+    Position taken_ = 0;          // Highest of this era taken: handed up, or on its way.
+    Position stored_ = 0;         // Highest of this era that the inbox has.
+    Position handled_ = 0;        // End of the unbroken run that the app has handled.
+    Position recorded_ = 0;       // The same, recorded by the inbox.
+    Position said_ = 0;           // The highest `h` that the gateway was told.
+    Position dropped_ = 0;        // Highest dropped for want of room; 0: none.
+    std::size_t unrecorded_ = 0;  // Handled, of any era, and not yet recorded.
     bool is_recording_handled_ = false;
     std::vector<Data> inbox_batch_;    // Taken, not yet given to the inbox.
     std::size_t appending_inbox_ = 0;  // Messages with the inbox.
@@ -329,21 +329,21 @@ private:
     std::size_t confirmed_ahead_ = 0;  // Handled ones among them.
     std::size_t unacked_events_ = 0;   // MessageEvents in events_ that nobody acks.
     std::uint64_t last_message_id_ = 0;
-    bool ack_bridge_ = false;          // Of the plain message now being looked at.
+    bool ack_bridge_ = false;  // Of the plain message now being looked at.
 
     // Sending.
-    PendingList pending_;              // In order; the first appending_ are with the outbox.
+    PendingList pending_;  // In order; the first appending_ are with the outbox.
     std::size_t appending_ = 0;
     std::size_t pending_bytes_ = 0;
     std::unordered_map<Fingerprint, PendingList::iterator> pending_by_fp_;
     std::vector<OutcomeRecord> outcome_batch_;  // Not yet given to the outbox.
-    std::vector<OutcomeEvent> corrections_;  // Of outcomes on their way to the app.
+    std::vector<OutcomeEvent> corrections_;     // Of outcomes on their way to the app.
     bool is_recording_outcomes_ = false;
     std::unordered_map<Fingerprint, std::string> untold_outcomes_;  // Not yet with the app: `to`.
     std::unordered_set<Fingerprint> told_outcomes_;  // With the app, not yet to be removed.
     std::vector<Fingerprint> removals_;
 
-    EngineStats counts_;               // What the workers don't count.
+    EngineStats counts_;  // What the workers don't count.
 };
 
 }  // namespace petrel

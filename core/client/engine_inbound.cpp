@@ -183,12 +183,11 @@ void Engine::Impl::on_error(const ErrorPacket& error) {
             if (is_of_message && error.seq) connection_.token_refused_at = *error.seq;
             want_token(error.code);
             return;
-        default:
-            break;
+        default: break;
     }
     if (!is_of_message) {
-        report_error(error.code, error.message.empty() ? std::string(describe(error.code))
-                                                       : error.message);
+        report_error(error.code,
+                     error.message.empty() ? std::string(describe(error.code)) : error.message);
     }
 }
 

@@ -41,8 +41,8 @@ void Engine::Impl::resume_inbox(const InboxResume& resume) {
     const auto& sent = connection_.cursor_sent;
     // What lies behind the cursor has been taken: whatever is pushed of it again is known. Anything
     // else is another run of positions, of which nothing was taken.
-    const bool is_same_era = !epoch_.empty() && resume.epoch == epoch_ && resume.recovered &&
-                             resume.seq <= taken_;
+    const bool is_same_era =
+        !epoch_.empty() && resume.epoch == epoch_ && resume.recovered && resume.seq <= taken_;
     if (!is_same_era) {
         ++era_;
         epoch_ = resume.epoch;
@@ -137,10 +137,10 @@ void Engine::Impl::commit_inbox(bool even_if_busy) {
     }
     ++inbox_appends_;
     appending_inbox_ += batch->size();
-    inbox_.append(std::move(copies), answer_to([this, batch, era = era_,
-                                                epoch = epoch_](std::error_code error) {
-        on_stored(error, era, epoch, *batch);
-    }));
+    inbox_.append(std::move(copies),
+                  answer_to([this, batch, era = era_, epoch = epoch_](std::error_code error) {
+                      on_stored(error, era, epoch, *batch);
+                  }));
 }
 
 void Engine::Impl::on_stored(std::error_code error, std::uint64_t era, const std::string& epoch,
@@ -264,8 +264,8 @@ void Engine::Impl::record_handled() {
     is_recording_handled_ = true;
     inbox_.record_handled(unrecorded_, answer_to([this, era = era_, seq = handled_,
                                                   count = unrecorded_](std::error_code error) {
-        on_handled_recorded(error, era, seq, count);
-    }));
+                              on_handled_recorded(error, era, seq, count);
+                          }));
 }
 
 void Engine::Impl::on_handled_recorded(std::error_code error, std::uint64_t era, Position seq,

@@ -130,8 +130,8 @@ void Engine::Impl::load_outbox() {
         // By the wall clock, which may have jumped: never later than a message taken now.
         TimePoint expires_at = saturating_add(now, age_max_);
         if (record.expires_at) {
-            const WallMillis left = std::clamp<WallMillis>(*record.expires_at - wall, 0,
-                                                           to_millis(age_max_));
+            const WallMillis left =
+                std::clamp<WallMillis>(*record.expires_at - wall, 0, to_millis(age_max_));
             expires_at = now + std::chrono::milliseconds{left};
         }
         TimePoint taken_at = now;
@@ -208,8 +208,7 @@ void Engine::Impl::apply_limits(Position accepted) {
         const bool is_accepted = message.seq != 0 && message.seq <= accepted;
         // Sent before, it may have been accepted: the server answers as it did then.
         const bool was_never_sent = attempts == 0 && message.text.size() > payload_max_;
-        if (!is_accepted &&
-            (was_never_sent || message.text.size() / kFrameFactor > payload_max_)) {
+        if (!is_accepted && (was_never_sent || message.text.size() / kFrameFactor > payload_max_)) {
             too_large.push_back(message.fp);
         }
     });
@@ -244,8 +243,7 @@ std::error_code Engine::Impl::cancel(TimePoint now, const Fingerprint& fp) {
 void Engine::Impl::settle_all(Outcome without_attempts, Outcome with_attempts) {
     for (Pending& pending : pending_) pending.is_cancelled = true;
     for (const auto& [message, attempts] : send_.take_all()) {
-        outcome(message.fp, message.to, attempts == 0 ? without_attempts : with_attempts,
-                attempts);
+        outcome(message.fp, message.to, attempts == 0 ? without_attempts : with_attempts, attempts);
     }
 }
 
@@ -282,8 +280,8 @@ void Engine::Impl::push_corrections() {
 }
 
 void Engine::Impl::on_peer_lost_accepted(Position accepted, Position first) {
-    log(LogLevel::kError, "the gateway's store has lost positions " +
-                              std::to_string(accepted + 1) + " to " + std::to_string(first - 1) +
+    log(LogLevel::kError, "the gateway's store has lost positions " + std::to_string(accepted + 1) +
+                              " to " + std::to_string(first - 1) +
                               " of the outbox, which it had accepted");
     push(BreakEvent{BreakEvent::Side::kOutbox, {}, accepted});
 }
@@ -321,8 +319,7 @@ void Engine::Impl::commit_outcomes() {
     }));
 }
 
-void Engine::Impl::on_outcomes_recorded(std::error_code error,
-                                        std::vector<OutcomeRecord>& batch) {
+void Engine::Impl::on_outcomes_recorded(std::error_code error, std::vector<OutcomeRecord>& batch) {
     is_recording_outcomes_ = false;
     if (error) {
         // Told all the same: a crash now would send them again, and the dedup key absorbs that.

@@ -29,10 +29,8 @@ bool is_worth_retrying(int code, ProfileId profile) {
         case Errc::kBadToken:
         case Errc::kForbidden:
         case Errc::kUnknownApp:
-        case Errc::kSuperseded:
-            return false;
-        default:
-            return !is_plain(profile) || code < kAppCodeMin;
+        case Errc::kSuperseded: return false;
+        default: return !is_plain(profile) || code < kAppCodeMin;
     }
 }
 
@@ -110,8 +108,8 @@ void Engine::Impl::on_closed(TimePoint now, std::uint64_t attempt, std::uint16_t
     end_session();
     cause_ = {code, std::string(reason)};
     if (code == kTooLargeClose || code == kViolationClose) {
-        report_error(code, "closed by the server with " + std::to_string(code) + ": " +
-                               std::string(reason));
+        report_error(
+            code, "closed by the server with " + std::to_string(code) + ": " + std::string(reason));
     } else if (!was_open && !std::exchange(is_connect_failure_told_, true)) {
         report_error(static_cast<int>(Errc::kBadConnection),
                      "could not connect: " + std::string(reason));
@@ -378,8 +376,7 @@ void Engine::Impl::on_login_refused(const LoginResponse& reply) {
     const bool retry = reply.retry.value_or(is_worth_retrying(code, profile_));
     std::optional<Duration> retry_after;
     if (reply.retry_after_ms) retry_after = milliseconds(*reply.retry_after_ms);
-    const std::string why =
-        reply.error_msg.empty() ? std::string(describe(code)) : reply.error_msg;
+    const std::string why = reply.error_msg.empty() ? std::string(describe(code)) : reply.error_msg;
     cause_ = {code, why};
     const ProfileId refused_in = profile_;
     relogin_.on_login_refused(code, retry, retry_after);

@@ -10,7 +10,7 @@ public:
     EventSignal(const EventSignal&) = delete;
     EventSignal& operator=(const EventSignal&) = delete;
 
-    void set();    // Idempotent, as is clear().
+    void set();  // Idempotent, as is clear().
     void clear();
     int fd() const noexcept { return read_fd_; }  // -1: the system gave none.
 

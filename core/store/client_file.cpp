@@ -12,8 +12,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kSuffixes[] = {"", "-wal", "-shm", "-journal"};
-constexpr std::uintmax_t kHeaderBytes = 100;   // Of every SQLite file that is not empty.
-constexpr int kSetAsideMax = 10'000;   // Files of one name.
+constexpr std::uintmax_t kHeaderBytes = 100;  // Of every SQLite file that is not empty.
+constexpr int kSetAsideMax = 10'000;          // Files of one name.
 
 // Files up to this are checked whole when they are opened; of larger ones only what is read.
 constexpr std::uintmax_t kCheckedBytesMax = 64 << 20;
@@ -71,13 +71,14 @@ std::error_code ClientFile::open(const std::string& path, SqliteFile::Schema sch
     path_ = path;
     what_ = schema.what;
     options_ = options;
-    const std::string with_account = std::string(schema.create) +
+    const std::string with_account =
+        std::string(schema.create) +
         "; CREATE TABLE account(app TEXT NOT NULL, user TEXT NOT NULL) STRICT";
     schema.create = with_account.c_str();
     const std::string kind = "client's " + what_;
     schema.what = kind.c_str();
-    schema.cache_kib = 4'096;   // A few thousand messages; more are read from the file.
-    schema.checkpoint_pages = 256;   // 1 MiB of log: little to write back when the disk is full.
+    schema.cache_kib = 4'096;       // A few thousand messages; more are read from the file.
+    schema.checkpoint_pages = 256;  // 1 MiB of log: little to write back when the disk is full.
 
     if (path.empty()) {
         why = "The file name of the " + what_ + " is empty: name a file";
@@ -159,8 +160,9 @@ std::error_code ClientFile::set_aside(const std::string& reason, std::string& wh
               "; start again to begin with an empty " + what_;
         return make_error_code(Errc::kUnknown);
     }
-    why = path_ + " cannot be used (" + reason + "), and too many like it were set aside already: " +
-          "move them away, or name another file";
+    why =
+        path_ + " cannot be used (" + reason +
+        "), and too many like it were set aside already: " + "move them away, or name another file";
     return make_error_code(Errc::kUnknown);
 }
 
@@ -249,7 +251,7 @@ void ClientFile::run() {
             queued_bytes_ += batch.back().bytes;
             queue_.push_front(std::move(batch.back()));
         }
-        const bool is_over = is_last && is_stuck_;   // It had its chance.
+        const bool is_over = is_last && is_stuck_;  // It had its chance.
         lock.unlock();
         post(std::move(answers));
         lock.lock();

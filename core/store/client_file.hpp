@@ -21,7 +21,7 @@ namespace petrel {
 
 // Whose messages a client's file holds.
 struct AccountId {
-    std::string app;    // "": "default", as the gateway names it.
+    std::string app;  // "": "default", as the gateway names it.
     std::string user;
 };
 
@@ -53,11 +53,11 @@ public:
         // An SQLite result code. On the writer's thread, in a transaction; perhaps more than once,
         // after what it did was rolled back. SQLITE_CONSTRAINT: what is asked for is wrong.
         std::function<int()> apply;
-        Done done;              // May be empty.
+        Done done;                      // May be empty.
         Errc refusal = Errc::kUnknown;  // Of SQLITE_CONSTRAINT.
-        bool may_fail = false;  // Else it is tried until it succeeds.
+        bool may_fail = false;          // Else it is tried until it succeeds.
         bool ends_with_owner = false;   // stop() drops it if it has not begun.
-        std::size_t bytes = 0;  // Of what it holds.
+        std::size_t bytes = 0;          // Of what it holds.
     };
 
     ClientFile() = default;
@@ -85,9 +85,9 @@ public:
     std::string last_error() const;
 
 private:
-    static constexpr std::size_t kQueueMax = 65'536;          // Of what may fail.
+    static constexpr std::size_t kQueueMax = 65'536;  // Of what may fail.
     static constexpr std::size_t kQueueBytesMax = 256 << 20;
-    static constexpr std::size_t kBatchMax = 4'096;           // Operations a transaction.
+    static constexpr std::size_t kBatchMax = 4'096;  // Operations a transaction.
 
     struct Answer {
         Done done;
@@ -110,18 +110,18 @@ private:
     void post(Answers answers);
 
     std::string path_;
-    std::string what_;                   // "outbox"
+    std::string what_;  // "outbox"
     ClientFileOptions options_;
     SqliteFile file_;
     std::shared_ptr<std::atomic<bool>> is_alive_ = std::make_shared<std::atomic<bool>>(true);
     std::thread thread_;
 
-    mutable std::mutex mutex_;           // Guards all below.
+    mutable std::mutex mutex_;  // Guards all below.
     std::condition_variable changed_;
     std::deque<Operation> queue_;
     std::size_t queued_bytes_ = 0;
-    bool is_stuck_ = false;              // The first of the queue failed: wait before the next try.
-    bool is_try_wanted_ = false;         // Somebody waits for the answer.
+    bool is_stuck_ = false;       // The first of the queue failed: wait before the next try.
+    bool is_try_wanted_ = false;  // Somebody waits for the answer.
     bool is_stopping_ = false;
     std::string last_error_;
 };

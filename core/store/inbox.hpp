@@ -12,12 +12,13 @@
 namespace petrel {
 
 struct InboxMessage {
-    std::string epoch;   // Of its position.
+    std::string epoch;  // Of its position.
     Data data;
 };
 
 // The receiving device's memory: how far it has come in its inbox and, with a file, what it has
-// stored and not yet recorded as handled. `done` as in Outbox. Operations take effect in call order.
+// stored and not yet recorded as handled. `done` as in Outbox. Operations take effect in call
+// order.
 class Inbox {
 public:
     using Done = std::function<void(std::error_code)>;

@@ -54,12 +54,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Outbox> make_memory_outbox() {
-    return std::make_unique<MemoryOutbox>();
-}
+std::unique_ptr<Outbox> make_memory_outbox() { return std::make_unique<MemoryOutbox>(); }
 
-std::unique_ptr<Inbox> make_memory_inbox() {
-    return std::make_unique<MemoryInbox>();
-}
+std::unique_ptr<Inbox> make_memory_inbox() { return std::make_unique<MemoryInbox>(); }
 
 }  // namespace petrel

@@ -139,8 +139,8 @@ public:
             const auto& entry = dedup_order_[dedup_swept_++];
             if (is_in_dedup(entry)) keys.push_back(entry.second);
         }
-        is_finished = dedup_swept_ >= dedup_order_.size() ||
-                      dedup_order_[dedup_swept_].first >= before;
+        is_finished =
+            dedup_swept_ >= dedup_order_.size() || dedup_order_[dedup_swept_].first >= before;
         return {};
     }
 

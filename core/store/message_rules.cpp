@@ -9,9 +9,7 @@
 namespace petrel {
 namespace {
 
-int code_of(Errc error) {
-    return static_cast<int>(error);
-}
+int code_of(Errc error) { return static_cast<int>(error); }
 
 // The name decides among equals, so that every form of the store forgets the same one.
 bool is_longer_unused(const StreamRow& a, const StreamRow& b) {
@@ -231,9 +229,8 @@ void MessageRules::move_stream(User& user, Stream* stream, const std::string& na
     if (options_.streams_max == 0) return;
     while (user.streams.size() >= options_.streams_max) {
         const auto oldest = std::min_element(
-            user.streams.begin(), user.streams.end(), [](const Stream& a, const Stream& b) {
-                return is_longer_unused(a.row, b.row);
-            });
+            user.streams.begin(), user.streams.end(),
+            [](const Stream& a, const Stream& b) { return is_longer_unused(a.row, b.row); });
         writes_.forgotten_streams.push_back({user.row.id, oldest->row.stream});
         user.streams.erase(oldest);
     }
@@ -344,7 +341,7 @@ std::error_code MessageRules::judge(const AppendRequest& request, AppendResult& 
 std::error_code MessageRules::accept(const AppendRequest& request, const Found& found,
                                      AppendResult& result, std::vector<Delivery>& deliveries) {
     User& sender = found.sender ? *found.sender : create_user(request.app, request.sender);
-    User& recipient = found.recipient             ? *found.recipient
+    User& recipient = found.recipient                ? *found.recipient
                       : request.to == request.sender ? sender
                                                      : create_user(request.app, request.to);
     const ConversationKey conversation_key{std::min(sender.row.id, recipient.row.id),

@@ -57,15 +57,15 @@ private:
     struct User {
         UserRow row;
         bool is_new = false;
-        bool is_changed = false;    // The row, beyond `last`.
+        bool is_changed = false;  // The row, beyond `last`.
         bool is_last_moved = false;
         bool is_listed = false;     // In changed_users_.
         Position stored_floor = 0;  // What the tables know.
         bool has_devices = false;   // Loaded.
         bool has_streams = false;
         std::vector<Device> devices;
-        std::vector<Stream> streams;        // The one used last is in front.
-        std::vector<std::size_t> pending;   // Its messages in writes_.messages, ascending.
+        std::vector<Stream> streams;       // The one used last is in front.
+        std::vector<std::size_t> pending;  // Its messages in writes_.messages, ascending.
     };
     struct Conversation {
         std::uint64_t cseq = 0;
@@ -139,7 +139,7 @@ private:
     std::vector<User*> changed_users_;
     std::vector<std::pair<ConversationKey, Conversation*>> changed_conversations_;
 
-    std::string key_;      // Scratch, to save allocations.
+    std::string key_;  // Scratch, to save allocations.
     std::string scratch_;
     std::vector<std::pair<Position, std::shared_ptr<const StoredMessage>>> rows_;
 };

@@ -47,9 +47,8 @@ void MessageRules::add_device(User& user, const std::string& device, Position cu
     if (options_.devices_max == 0) return;
     while (user.devices.size() >= options_.devices_max) {
         const auto oldest = std::min_element(
-            user.devices.begin(), user.devices.end(), [](const Device& a, const Device& b) {
-                return is_longer_unused(a.row, b.row);
-            });
+            user.devices.begin(), user.devices.end(),
+            [](const Device& a, const Device& b) { return is_longer_unused(a.row, b.row); });
         writes_.forgotten_devices.push_back({user.row.id, oldest->row.device});
         user.devices.erase(oldest);
     }
@@ -267,12 +266,9 @@ std::error_code MessageRules::trim_messages(std::size_t& budget) {
 }
 
 template <class Key>
-std::error_code MessageRules::sweep(Sweep& sweep, std::chrono::milliseconds keep,
-                                    std::size_t& budget, std::vector<Key>& keys,
-                                    std::error_code (MessageTables::*find)(std::int64_t,
-                                                                           std::size_t,
-                                                                           std::vector<Key>&,
-                                                                           bool&)) {
+std::error_code MessageRules::sweep(
+    Sweep& sweep, std::chrono::milliseconds keep, std::size_t& budget, std::vector<Key>& keys,
+    std::error_code (MessageTables::*find)(std::int64_t, std::size_t, std::vector<Key>&, bool&)) {
     if (budget == 0 || (!sweep.is_running && now_ < sweep.next_at)) return {};
     const std::size_t before = keys.size();
     bool is_finished = false;
@@ -321,9 +317,9 @@ std::error_code MessageRules::renew_epochs() {
         change_row(*user);
     }
     for (const UserId id : ids) {
-        const auto at = std::lower_bound(
-            cached.begin(), cached.end(), id,
-            [](const auto& each, UserId wanted) { return each.first < wanted; });
+        const auto at =
+            std::lower_bound(cached.begin(), cached.end(), id,
+                             [](const auto& each, UserId wanted) { return each.first < wanted; });
         if (at != cached.end() && at->first == id) continue;
         writes_.epochs.emplace_back(id, epochs_.next().to_string());
     }

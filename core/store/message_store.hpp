@@ -45,10 +45,10 @@ struct AppendRequest {
     std::uint64_t ticket = 0;
     std::string app;
     std::string sender;
-    std::string stream;    // "" for plain sessions: no positions are looked at.
+    std::string stream;  // "" for plain sessions: no positions are looked at.
     Position seq = 0;
     Position prev = 0;
-    Fingerprint fp;        // Never empty.
+    Fingerprint fp;  // Never empty.
     std::string to;
     int typeu = 0;
     bool bridge = false;
@@ -66,14 +66,15 @@ struct AppendResult {
         kDuplicate,  // Same fingerprint and payload as before: the original's cseq, send_ts. A
                      // stream position moves on as with kAccepted.
         kRefused,    // `code`: 305, 308 or the request's own refusal. Nothing changed.
-        kNotTaken,   // The stream stands elsewhere (prev > stored, or seq <= stored). Nothing changed.
+        kNotTaken,   // The stream stands elsewhere (prev > stored, or seq <= stored). Nothing
+                     // changed.
         kFailed,     // The store could not commit it: 302. Nothing changed.
     };
     std::uint64_t ticket = 0;
     Fate fate = Fate::kFailed;
     int code = 0;
-    Position seq = 0;             // Of the request.
-    Fingerprint fp;               // Of the request.
+    Position seq = 0;  // Of the request.
+    Fingerprint fp;    // Of the request.
     std::uint64_t cseq = 0;
     WallMillis send_ts = 0;
 };
@@ -82,22 +83,22 @@ struct OpenRequest {
     std::uint64_t ticket = 0;
     std::string app;
     std::string user;
-    std::string device;           // "-" for plain.
+    std::string device;  // "-" for plain.
     bool is_plain = false;
-    bool receives = true;         // False (window 0): the device gets no cursor of its own.
-    std::uint64_t generation = 0; // 0: give a new one.
-    WallMillis wall = 0;          // For a new generation.
+    bool receives = true;          // False (window 0): the device gets no cursor of its own.
+    std::uint64_t generation = 0;  // 0: give a new one.
+    WallMillis wall = 0;           // For a new generation.
     std::optional<InboxCursor> inbox;
-    std::string stream;           // "" for plain.
+    std::string stream;  // "" for plain.
     Position first = 1;
 };
 
 struct OpenResult {
     std::uint64_t ticket = 0;
-    std::error_code error;        // kLoginBusy when the store failed; the rest is then empty.
+    std::error_code error;  // kLoginBusy when the store failed; the rest is then empty.
     std::uint64_t generation = 0;
-    InboxResume inbox;            // PROTOCOL.md section 4.2, "Inbox".
-    Position accepted = 0;        // Highest accepted of the stream, 0 if none.
+    InboxResume inbox;                  // PROTOCOL.md section 4.2, "Inbox".
+    Position accepted = 0;              // Highest accepted of the stream, 0 if none.
     std::vector<Position> acked_above;  // Plain: acked positions above inbox.seq, ascending.
 };
 
@@ -107,7 +108,7 @@ struct ReadRequest {
     std::string user;
     Position after = 0;
     std::size_t messages_max = 64;
-    std::size_t bytes_max = 256 * 1024;   // Of text; one message always fits.
+    std::size_t bytes_max = 256 * 1024;  // Of text; one message always fits.
 };
 
 struct ReadResult {
@@ -115,7 +116,7 @@ struct ReadResult {
     std::error_code error;
     // Dense from after + 1, unless positions there are gone: then from the oldest that is kept.
     std::vector<Delivery> deliveries;
-    Position last = 0;            // Highest ever given in this inbox.
+    Position last = 0;  // Highest ever given in this inbox.
 };
 
 // A device has handled: v1 everything up to `position`; plain that one position.
@@ -131,10 +132,10 @@ struct StoreOptions {
     std::chrono::milliseconds message_retention = std::chrono::hours{24 * 7};
     std::chrono::milliseconds dedup_horizon = std::chrono::hours{24};
     std::chrono::milliseconds device_retention = std::chrono::hours{24 * 30};  // And streams.
-    std::size_t inbox_max = 1'000'000;      // Messages a user; 308 when none of them may go.
-    std::size_t devices_max = 16;           // A user, those that receive; the longest unused goes.
-    std::size_t streams_max = 1024;         // A user; the longest unused goes.
-    std::size_t plain_acked_max = 1024;     // Acked positions above a plain cursor's floor.
+    std::size_t inbox_max = 1'000'000;   // Messages a user; 308 when none of them may go.
+    std::size_t devices_max = 16;        // A user, those that receive; the longest unused goes.
+    std::size_t streams_max = 1024;      // A user; the longest unused goes.
+    std::size_t plain_acked_max = 1024;  // Acked positions above a plain cursor's floor.
 };
 
 // Synchronous, single-threaded, transactional: begin, any number of operations, commit. When

@@ -32,9 +32,9 @@ struct UserRow {
 
 struct DeviceRow {
     std::string device;
-    Position cursor = 0;           // Handled up to here.
-    std::vector<Position> acked;   // Plain: handled above it, ascending.
-    std::int64_t used_at = 0;      // Store clock, as all `_at`.
+    Position cursor = 0;          // Handled up to here.
+    std::vector<Position> acked;  // Plain: handled above it, ascending.
+    std::int64_t used_at = 0;     // Store clock, as all `_at`.
 };
 
 struct StreamRow {

@@ -20,8 +20,8 @@ struct OutcomeRecord {
     Fingerprint fp;
     std::string to;
     Outcome outcome = Outcome::kUnknown;
-    int code = 0;                              // kRejected.
-    std::optional<std::uint64_t> cseq;         // kAccepted, when the ack told.
+    int code = 0;                       // kRejected.
+    std::optional<std::uint64_t> cseq;  // kAccepted, when the ack told.
     std::optional<WallMillis> send_ts;
     unsigned attempts = 0;
 };
@@ -30,7 +30,7 @@ struct OutboxRecord {
     Data message;
     // Milliseconds of the wall clock: the only clock that crosses a restart.
     std::optional<WallMillis> expires_at;
-    std::optional<WallMillis> taken_at;        // Of send(); none: not known.
+    std::optional<WallMillis> taken_at;  // Of send(); none: not known.
 };
 
 // The client's unsent and unacked messages. The Engine keeps its own working copy; this is what
@@ -41,8 +41,8 @@ public:
     using Done = std::function<void(std::error_code)>;
 
     struct Kept {
-        std::vector<OutboxRecord> messages;    // In the order of the send calls.
-        std::vector<OutcomeRecord> outcomes;   // Recorded, perhaps reported, not yet removed.
+        std::vector<OutboxRecord> messages;   // In the order of the send calls.
+        std::vector<OutcomeRecord> outcomes;  // Recorded, perhaps reported, not yet removed.
     };
 
     virtual ~Outbox() = default;

@@ -8,9 +8,7 @@ namespace {
 constexpr std::uint64_t kC1 = 0x87c37b91114253d5ULL;
 constexpr std::uint64_t kC2 = 0x4cf5ad432745937fULL;
 
-std::uint64_t rotate_left(std::uint64_t x, int by) noexcept {
-    return (x << by) | (x >> (64 - by));
-}
+std::uint64_t rotate_left(std::uint64_t x, int by) noexcept { return (x << by) | (x >> (64 - by)); }
 
 std::uint64_t finish(std::uint64_t k) noexcept {
     k ^= k >> 33;
@@ -39,13 +37,9 @@ std::uint64_t load(const char* at, std::size_t bytes) noexcept {
     return value;
 }
 
-std::uint64_t mix1(std::uint64_t k) noexcept {
-    return rotate_left(k * kC1, 31) * kC2;
-}
+std::uint64_t mix1(std::uint64_t k) noexcept { return rotate_left(k * kC1, 31) * kC2; }
 
-std::uint64_t mix2(std::uint64_t k) noexcept {
-    return rotate_left(k * kC2, 33) * kC1;
-}
+std::uint64_t mix2(std::uint64_t k) noexcept { return rotate_left(k * kC2, 33) * kC1; }
 
 void append_little_endian(std::uint64_t value, int bytes, std::string& out) {
     for (int i = 0; i < bytes; ++i) {

@@ -103,8 +103,8 @@ std::vector<SqliteDedup::Entry> SqliteDedup::sorted(const DedupMap& rows) {
     std::vector<Entry> order;
     order.reserve(rows.size());
     for (const auto& row : rows) {
-        const auto sender = std::min<std::uint64_t>(
-            static_cast<std::uint64_t>(row.first.sender), (1 << 24) - 1);
+        const auto sender =
+            std::min<std::uint64_t>(static_cast<std::uint64_t>(row.first.sender), (1 << 24) - 1);
         std::uint64_t prefix = sender;
         for (std::size_t i = 0; i < 5; ++i) prefix = prefix << 8 | row.first.fp.uuid()[i];
         order.emplace_back(prefix, &row);
@@ -125,9 +125,9 @@ int SqliteDedup::write(const Batch& batch) {
     }
     // So fast that settling_ is empty before recent_ is full again, in rows and in bytes.
     const std::size_t quota =
-        batch.settle_all ? settling_order_.size()
-                         : batch.rows->size() + 64 +
-                               batch.text_bytes * limits_.rows / (limits_.bytes + 1);
+        batch.settle_all
+            ? settling_order_.size()
+            : batch.rows->size() + 64 + batch.text_bytes * limits_.rows / (limits_.bytes + 1);
     const std::size_t end = std::min(settling_order_.size(), settling_next_ + quota);
     for (; planned_next_ < end; ++planned_next_) {
         if (const int code = put(*settling_order_[planned_next_].second)) return code;

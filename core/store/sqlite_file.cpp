@@ -28,9 +28,7 @@ SqliteStatement& SqliteStatement::operator=(SqliteStatement&& other) noexcept {
     return *this;
 }
 
-SqliteStatement::~SqliteStatement() {
-    sqlite3_finalize(statement_);
-}
+SqliteStatement::~SqliteStatement() { sqlite3_finalize(statement_); }
 
 SqliteStatement& SqliteStatement::bind(std::int64_t value) {
     if (const int code = sqlite3_bind_int64(statement_, next_bind_++, value)) bind_error_ = code;
@@ -49,8 +47,8 @@ SqliteStatement& SqliteStatement::bind(std::string_view text) {
 
 SqliteStatement& SqliteStatement::bind_blob(std::string_view bytes) {
     const char* data = bytes.data() ? bytes.data() : "";
-    if (const int code = sqlite3_bind_blob64(statement_, next_bind_++, data, bytes.size(),
-                                             SQLITE_STATIC)) {
+    if (const int code =
+            sqlite3_bind_blob64(statement_, next_bind_++, data, bytes.size(), SQLITE_STATIC)) {
         bind_error_ = code;
     }
     return *this;
@@ -112,9 +110,7 @@ bool make_private(const std::string& path) {
 
 }  // namespace
 
-SqliteFile::~SqliteFile() {
-    sqlite3_close_v2(connection_);
-}
+SqliteFile::~SqliteFile() { sqlite3_close_v2(connection_); }
 
 void SqliteFile::close_untouched() {
     if (!connection_) return;
@@ -163,21 +159,19 @@ std::string SqliteFile::sentence(int code, const Schema& schema) const {
         case SQLITE_CORRUPT:
             return path_ + " is damaged (" + describe(code) +
                    "): restore it from a copy, or move it away to start with an empty one";
-        case SQLITE_FULL:
-            return "No space left for " + path_ + ": free some, then start again";
+        case SQLITE_FULL: return "No space left for " + path_ + ": free some, then start again";
         case SQLITE_READONLY:
         case SQLITE_PERM:
             return path_ + " may not be written to: change its permissions, or name another file";
         case SQLITE_CANTOPEN:
-            return path_ + " cannot be opened or made: check that its folder exists and that you "
-                           "may write there";
-        default:
-            return path_ + " cannot be used: " + describe(code);
+            return path_ +
+                   " cannot be opened or made: check that its folder exists and that you "
+                   "may write there";
+        default: return path_ + " cannot be used: " + describe(code);
     }
 }
 
-std::error_code SqliteFile::open(const std::string& path, const Schema& schema,
-                                 std::string& why) {
+std::error_code SqliteFile::open(const std::string& path, const Schema& schema, std::string& why) {
     path_ = path;
     fault_ = Fault::kOther;
     if (path.empty()) {
@@ -220,10 +214,10 @@ int SqliteFile::set_up(const Schema& schema, std::string& why) {
     if (const int code = sqlite3_extended_result_codes(connection_, 1)) return code;
     // Whoever holds the lock holds it as long as it lives: waiting is of no use.
     if (const int code = sqlite3_busy_timeout(connection_, 0)) return code;
-    const std::string pragmas =
-        "PRAGMA page_size=" + std::to_string(schema.page_bytes) +
-        "; PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-" + std::to_string(schema.cache_kib) +
-        "; PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY;";
+    const std::string pragmas = "PRAGMA page_size=" + std::to_string(schema.page_bytes) +
+                                "; PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-" +
+                                std::to_string(schema.cache_kib) +
+                                "; PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY;";
     if (const int code = execute(pragmas.c_str())) return code;
     if (const int code = check_schema(schema, why)) return code;
     const std::string modes =
@@ -234,8 +228,7 @@ int SqliteFile::set_up(const Schema& schema, std::string& why) {
     std::int64_t application_id = 0;
     int code = read_integer("PRAGMA application_id", application_id);
     if (code == SQLITE_OK && application_id == 0) {
-        const std::string create = std::string(schema.create) +
-                                   "; PRAGMA application_id=" +
+        const std::string create = std::string(schema.create) + "; PRAGMA application_id=" +
                                    std::to_string(schema.application_id) +
                                    "; PRAGMA user_version=" + std::to_string(schema.version) + ";";
         code = execute(create.c_str());
@@ -246,7 +239,8 @@ int SqliteFile::set_up(const Schema& schema, std::string& why) {
     code = prepare("PRAGMA journal_mode", mode);
     if (code != SQLITE_OK) return code;
     if (mode.step() != SQLITE_ROW || mode.text(0) != "wal") {
-        why = path_ + " is on a file system without write-ahead logging: name a file on a local disk";
+        why =
+            path_ + " is on a file system without write-ahead logging: name a file on a local disk";
         return SQLITE_ERROR;
     }
     return SQLITE_OK;

@@ -56,16 +56,16 @@ public:
         const char* what = "";            // "gateway store", for sentences.
         int page_bytes = 4096;
         int cache_kib = 65'536;
-        int checkpoint_pages = 1000;      // WAL pages at which it is copied into the file.
+        int checkpoint_pages = 1000;  // WAL pages at which it is copied into the file.
     };
 
     // Why open() failed.
     enum class Fault {
         kNone,
-        kForeign,   // Not an SQLite file, or one of another program.
-        kOther,     // A Petrel file of another kind or of a newer version; permissions, no space...
+        kForeign,  // Not an SQLite file, or one of another program.
+        kOther,    // A Petrel file of another kind or of a newer version; permissions, no space...
         kDamaged,
-        kInUse,     // By another process, or by another SqliteFile.
+        kInUse,  // By another process, or by another SqliteFile.
     };
 
     SqliteFile() = default;

@@ -107,7 +107,7 @@ private:
     struct OpenAppend {
         std::uint64_t number = 0;
         std::uint64_t era = 0;
-        Position seq = 0;      // Of its last message.
+        Position seq = 0;  // Of its last message.
         Fingerprint fp;
         Done done;
     };
@@ -172,7 +172,8 @@ private:
         SqliteStatement messages;
         code = file_.file().prepare(
             "SELECT epoch, seq, sender, recipient, fp, qos, typeu, bridge, send_ts, conv, cseq, "
-            "text FROM message ORDER BY id", messages);
+            "text FROM message ORDER BY id",
+            messages);
         if (code != SQLITE_OK) return code;
         while ((code = messages.step()) == SQLITE_ROW) {
             InboxMessage& message = loaded_.emplace_back();
@@ -269,18 +270,18 @@ private:
     ClientFile file_;  // Before its statements: it goes last.
     SqliteStatement get_cursor_, put_cursor_, add_message_, drop_oldest_;
     std::string device_;
-    std::optional<InboxCursor> cursor_;   // Where the last on_resume, or what was stored since, left it.
+    std::optional<InboxCursor>
+        cursor_;  // Where the last on_resume, or what was stored since, left it.
     std::vector<InboxMessage> loaded_;
     std::deque<OpenAppend> open_appends_;
-    std::uint64_t era_ = 0;               // A run of appends without an on_resume.
+    std::uint64_t era_ = 0;  // A run of appends without an on_resume.
     std::uint64_t last_append_ = 0;
     std::shared_ptr<char> alive_ = std::make_shared<char>();
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Inbox>> open_sqlite_inbox(const std::string& path,
-                                                 const AccountId& account,
+Result<std::unique_ptr<Inbox>> open_sqlite_inbox(const std::string& path, const AccountId& account,
                                                  const std::string& device,
                                                  const ClientFileOptions& options,
                                                  std::string& why) {

@@ -18,8 +18,7 @@ namespace petrel {
 //
 // A new file gets `device` (a fresh one if empty); a file of another device is refused, unless
 // `device` is empty. Failures as in open_sqlite_outbox.
-Result<std::unique_ptr<Inbox>> open_sqlite_inbox(const std::string& path,
-                                                 const AccountId& account,
+Result<std::unique_ptr<Inbox>> open_sqlite_inbox(const std::string& path, const AccountId& account,
                                                  const std::string& device,
                                                  const ClientFileOptions& options,
                                                  std::string& why);

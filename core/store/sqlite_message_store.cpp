@@ -175,25 +175,24 @@ public:
         std::vector<std::pair<Position, std::shared_ptr<const StoredMessage>>>& rows) override {
         std::size_t bytes = 0;
         const auto limit = std::min<std::uint64_t>(messages_max, kNumberMax);
-        return each_row(
-            find_messages_.bind(user.id).bind(after).bind(limit),
-            [&](const SqliteStatement& select) {
-                const std::string_view text = select.text(7);
-                bytes += text.size();
-                if (bytes > bytes_max && !rows.empty()) return false;
-                auto message = std::make_shared<StoredMessage>();
-                message->from = select.text(1);
-                message->to = user.name;
-                message->fp = FingerprintBlob::parse(select.text(2));
-                message->typeu = static_cast<int>(select.integer(3));
-                message->bridge = select.integer(4) != 0;
-                message->cseq = select.number(5);
-                message->send_ts = select.integer(6);
-                message->text = text;
-                message->conv = conversation_of_users(message->from, message->to);
-                rows.emplace_back(select.number(0), std::move(message));
-                return true;
-            });
+        return each_row(find_messages_.bind(user.id).bind(after).bind(limit),
+                        [&](const SqliteStatement& select) {
+                            const std::string_view text = select.text(7);
+                            bytes += text.size();
+                            if (bytes > bytes_max && !rows.empty()) return false;
+                            auto message = std::make_shared<StoredMessage>();
+                            message->from = select.text(1);
+                            message->to = user.name;
+                            message->fp = FingerprintBlob::parse(select.text(2));
+                            message->typeu = static_cast<int>(select.integer(3));
+                            message->bridge = select.integer(4) != 0;
+                            message->cseq = select.number(5);
+                            message->send_ts = select.integer(6);
+                            message->text = text;
+                            message->conv = conversation_of_users(message->from, message->to);
+                            rows.emplace_back(select.number(0), std::move(message));
+                            return true;
+                        });
     }
 
     std::error_code find_user_ids(std::vector<UserId>& ids) override {
@@ -207,13 +206,13 @@ public:
                                           std::size_t rows_max,
                                           std::vector<ExpiredMessage>& rows) override {
         const auto limit = std::min<std::uint64_t>(rows_max, kNumberMax);
-        return each_row(find_oldest_.bind(limit).bind(std::uint64_t{skip}),
-                        [&](const SqliteStatement& select) {
-                            if (select.integer(3) >= before) return false;
-                            rows.push_back({std::string(select.text(0)),
-                                            std::string(select.text(1)), select.number(2)});
-                            return true;
-                        });
+        return each_row(
+            find_oldest_.bind(limit).bind(std::uint64_t{skip}), [&](const SqliteStatement& select) {
+                if (select.integer(3) >= before) return false;
+                rows.push_back(
+                    {std::string(select.text(0)), std::string(select.text(1)), select.number(2)});
+                return true;
+            });
     }
 
     std::error_code sweep_dedup(std::int64_t before, std::size_t rows_max,
@@ -433,11 +432,10 @@ private:
             if ((code = put_stream_.run())) return code;
         }
         // In the order of the table: neighbours share pages.
-        std::sort(set.conversations.begin(), set.conversations.end(),
-                  [](const auto& a, const auto& b) {
-                      return std::pair(a.first.low, a.first.high) <
-                             std::pair(b.first.low, b.first.high);
-                  });
+        std::sort(
+            set.conversations.begin(), set.conversations.end(), [](const auto& a, const auto& b) {
+                return std::pair(a.first.low, a.first.high) < std::pair(b.first.low, b.first.high);
+            });
         for (const auto& [key, cseq] : set.conversations) {
             if ((code = put_conversation_.bind(key.low).bind(key.high).bind(cseq).run())) {
                 return code;

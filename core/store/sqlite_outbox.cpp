@@ -121,7 +121,8 @@ private:
             {&drop_message_, "DELETE FROM message WHERE fp = ?"},
             {&take_back_, "DELETE FROM message WHERE id = ?"},
             {&put_outcome_,
-             "INSERT OR REPLACE INTO outcome(fp, recipient, outcome, code, cseq, send_ts, attempts) "
+             "INSERT OR REPLACE INTO outcome(fp, recipient, outcome, code, cseq, send_ts, "
+             "attempts) "
              "VALUES(?, ?, ?, ?, ?, ?, ?)"},
             {&drop_outcome_, "DELETE FROM outcome WHERE fp = ?"}};
         for (const auto& [statement, sql] : all) {
@@ -141,7 +142,8 @@ private:
         SqliteStatement messages;
         int code = file_.file().prepare(
             "SELECT fp, recipient, typeu, qos, bridge, expires_at, taken_at, text, id FROM message "
-            "ORDER BY id", messages);
+            "ORDER BY id",
+            messages);
         if (code != SQLITE_OK) return code;
         while ((code = messages.step()) == SQLITE_ROW) {
             OutboxRecord& record = loaded_.messages.emplace_back();
@@ -240,7 +242,7 @@ private:
     bool appends_wait_ = false;
     Kept loaded_;
     std::deque<std::shared_ptr<Ids>> open_appends_;  // Nobody knows yet whether they are kept.
-    std::int64_t last_id_ = 0;   // Given to a message by this process or before. Never again.
+    std::int64_t last_id_ = 0;  // Given to a message by this process or before. Never again.
 };
 
 }  // namespace

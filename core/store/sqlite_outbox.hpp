@@ -21,7 +21,6 @@ namespace petrel {
 Result<std::unique_ptr<Outbox>> open_sqlite_outbox(const std::string& path,
                                                    const AccountId& account,
                                                    const ClientFileOptions& options,
-                                                   std::string& why,
-                                                   Outbox::Kept* left = nullptr);
+                                                   std::string& why, Outbox::Kept* left = nullptr);
 
 }  // namespace petrel

@@ -30,8 +30,8 @@ struct PendingCursor {
     std::string app;
     std::string user;
     std::string device;
-    Position v1 = 0;               // Highest.
-    std::vector<Position> plain;   // Each.
+    Position v1 = 0;              // Highest.
+    std::vector<Position> plain;  // Each.
 };
 
 // By device; what is over the bound is left out: it is acked again after the next login.
@@ -133,9 +133,9 @@ struct StoreWriter::Impl {
     // ---- the writer's thread ----
 
     std::int64_t store_now() const {
-        return clock_base + std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() -
-                                                                                   clock_start)
-                                .count();
+        return clock_base +
+               std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - clock_start)
+                   .count();
     }
 
     void run() {
@@ -387,21 +387,13 @@ StoreWriter::StoreWriter(std::unique_ptr<MessageStore> store, Observer& observer
     impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
 }
 
-StoreWriter::~StoreWriter() {
-    stop();
-}
+StoreWriter::~StoreWriter() { stop(); }
 
-bool StoreWriter::append(AppendRequest request) {
-    return impl_->push(std::move(request));
-}
+bool StoreWriter::append(AppendRequest request) { return impl_->push(std::move(request)); }
 
-bool StoreWriter::open_session(OpenRequest request) {
-    return impl_->push(std::move(request));
-}
+bool StoreWriter::open_session(OpenRequest request) { return impl_->push(std::move(request)); }
 
-bool StoreWriter::read(ReadRequest request) {
-    return impl_->push(std::move(request));
-}
+bool StoreWriter::read(ReadRequest request) { return impl_->push(std::move(request)); }
 
 void StoreWriter::advance(CursorUpdate update) {
     bool is_first = false;

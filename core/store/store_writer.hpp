@@ -24,7 +24,7 @@ public:
         // Appends, and as many of the others together; refused beyond.
         std::size_t queue_max = 65'536;
         std::size_t queue_bytes_max = 256 << 20;  // Of the texts queued.
-        std::size_t batch_max = 4'096;         // Requests a transaction: bounds its latency.
+        std::size_t batch_max = 4'096;            // Requests a transaction: bounds its latency.
         std::size_t batch_bytes_max = 16 << 20;   // Of its texts; one more message fits.
         std::chrono::milliseconds cursor_delay_max{50};
         std::chrono::milliseconds trim_interval{60'000};
@@ -49,8 +49,8 @@ public:
         std::uint64_t commits = 0;
         std::uint64_t appended = 0;
         std::uint64_t failed = 0;
-        std::uint64_t queued = 0;       // Now.
-        std::uint64_t commit_ns = 0;    // Sum.
+        std::uint64_t queued = 0;     // Now.
+        std::uint64_t commit_ns = 0;  // Sum.
     };
 
     StoreWriter(std::unique_ptr<MessageStore> store, Observer& observer, Options options);

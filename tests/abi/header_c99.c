@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-static void on_event(void *user_data, petrel_client *client, const petrel_event *event) {
+static void on_event(void* user_data, petrel_client* client, const petrel_event* event) {
     (void)user_data;
     (void)client;
     if (event->type == PETREL_EVENT_MESSAGE) {
@@ -17,7 +17,7 @@ int main(void) {
     petrel_send_options send;
     petrel_stats stats;
     int32_t state = PETREL_STATE_OFFLINE;
-    const petrel_event *event = NULL;
+    const petrel_event* event = NULL;
 
     if (petrel_client_options_init(&options, sizeof options) != PETREL_OK) return 1;
     if (petrel_send_options_init(&send, sizeof send) != PETREL_OK) return 1;

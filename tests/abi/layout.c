@@ -4,9 +4,9 @@
 #include "petrel/petrel.h"
 
 #define STRUCT(name) printf("%s %u\n", #name, (unsigned)sizeof(name))
-#define FIELD(name, field)                                                        \
-    printf("    %s %u %u\n", #field, (unsigned)offsetof(name, field),             \
-           (unsigned)sizeof(((name *)0)->field))
+#define FIELD(name, field)                                            \
+    printf("    %s %u %u\n", #field, (unsigned)offsetof(name, field), \
+           (unsigned)sizeof(((name*)0)->field))
 
 int main(void) {
     STRUCT(petrel_state_event);

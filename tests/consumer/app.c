@@ -5,8 +5,8 @@
 
 int main(void) {
     petrel_client_options options;
-    petrel_runtime *runtime = NULL;
-    petrel_client *client = NULL;
+    petrel_runtime* runtime = NULL;
+    petrel_client* client = NULL;
     char fingerprint[PETREL_FINGERPRINT_SIZE];
     petrel_stats stats;
 

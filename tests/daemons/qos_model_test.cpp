@@ -97,8 +97,10 @@ private:
                 if (chance(30)) reconnect();
                 break;
             default:
-                if (chance(40)) cancel();
-                else sender_.set_writable(chance(60));
+                if (chance(40))
+                    cancel();
+                else
+                    sender_.set_writable(chance(60));
                 break;
         }
     }
@@ -127,13 +129,17 @@ private:
             if (down_.empty() || (!up_.empty() && chance(50))) {
                 const Up packet = up_.front();
                 up_.pop_front();
-                if (const auto* message = std::get_if<Data>(&packet)) arrive(*message);
-                else arrive(std::get<Mark>(packet));
+                if (const auto* message = std::get_if<Data>(&packet))
+                    arrive(*message);
+                else
+                    arrive(std::get<Mark>(packet));
             } else {
                 const Down packet = down_.front();
                 down_.pop_front();
-                if (const auto* ack = std::get_if<Ack>(&packet)) arrive(*ack);
-                else arrive(std::get<Refusal>(packet));
+                if (const auto* ack = std::get_if<Ack>(&packet))
+                    arrive(*ack);
+                else
+                    arrive(std::get<Refusal>(packet));
             }
             settle_step();
         }
@@ -243,8 +249,7 @@ private:
 
     // Some messages are refused for good, whenever they come.
     bool is_refused(const Data& message) const {
-        return mode_ == Mode::kClientToServer &&
-               index_.at(message.fp.to_string()) % 11 == 5;
+        return mode_ == Mode::kClientToServer && index_.at(message.fp.to_string()) % 11 == 5;
     }
 
     void arrive(const Data& message) {
@@ -364,9 +369,9 @@ private:
     std::map<std::string, std::size_t> index_;  // In submitted_.
     std::map<std::string, int> outcomes_;
     std::set<std::string> accepted_, rejected_, lost_, never_sent_;
-    std::deque<Data> taken_;              // Not committed yet.
+    std::deque<Data> taken_;  // Not committed yet.
     std::vector<std::string> committed_;
-    std::vector<Acceptance> unsaid_;      // Committed, details not sent yet.
+    std::vector<Acceptance> unsaid_;  // Committed, details not sent yet.
     Position h_ = 0;
 };
 

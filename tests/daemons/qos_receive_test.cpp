@@ -252,8 +252,14 @@ TEST_CASE("QosReceive: an ack waits for the delay from the first unacked") {
 TEST_CASE("QosReceive: an ack is due at the flush when enough messages are handled") {
     Options options;
     for (const auto& [every, window, due] :
-         {std::tuple<std::size_t, std::size_t, Position>{16, 64, 16}, {16, 16, 8}, {16, 3, 1},
-          {16, 1, 1}, {16, 0, 1}, {1, 64, 1}, {0, 64, 1}, {100, 64, 32}}) {
+         {std::tuple<std::size_t, std::size_t, Position>{16, 64, 16},
+          {16, 16, 8},
+          {16, 3, 1},
+          {16, 1, 1},
+          {16, 0, 1},
+          {1, 64, 1},
+          {0, 64, 1},
+          {100, 64, 32}}) {
         options.ack_every_max = every;
         ReceiveWorld world(options);
         world.daemon.on_online(0, window);

@@ -117,8 +117,8 @@ TEST_CASE("QosSend: attempts of an earlier process count") {
 // ---- window ----
 
 TEST_CASE("QosSend: the smaller of the two windows bounds what is in flight") {
-    for (const auto& [own, peer] : std::vector<std::pair<std::size_t, std::size_t>>{
-             {2, 64}, {64, 2}, {2, 2}}) {
+    for (const auto& [own, peer] :
+         std::vector<std::pair<std::size_t, std::size_t>>{{2, 64}, {64, 2}, {2, 2}}) {
         SendWorld world(window_of(own));
         world.submit_all({"a", "b", "c"});
         world.online(0, peer);

@@ -5,8 +5,8 @@
 namespace petrel::sim {
 
 void Disk::write(std::function<void()> effect, std::function<void()> report) {
-    const TimePoint when = std::max(last_, schedule_.now() + schedule_.random(Duration{0},
-                                                std::chrono::milliseconds{4}));
+    const TimePoint when = std::max(
+        last_, schedule_.now() + schedule_.random(Duration{0}, std::chrono::milliseconds{4}));
     last_ = when;
     schedule_.at(when, [this, life = life_, effect = std::move(effect),
                         report = std::move(report)]() mutable {
@@ -106,7 +106,7 @@ public:
 private:
     InboxFile& file_;
     Disk& disk_;
-    std::optional<InboxCursor> cursor_;   // Ahead of the file by what is being written.
+    std::optional<InboxCursor> cursor_;  // Ahead of the file by what is being written.
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ public:
         : schedule_(schedule), on_step_(std::move(on_step)) {}
 
     void write(std::function<void()> effect, std::function<void()> report);
-    void crash();   // Forgets what is under way.
+    void crash();  // Forgets what is under way.
 
 private:
     Schedule& schedule_;

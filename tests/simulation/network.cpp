@@ -14,9 +14,9 @@ constexpr double kGarbage = 0.002;
 
 TimePoint Connection::arrival(End towards) {
     Side& to = side(towards);
-    const Duration delay =
-        faults_.delay ? schedule_.random(std::chrono::milliseconds{5}, std::chrono::milliseconds{200})
-                      : Duration(std::chrono::milliseconds{1});
+    const Duration delay = faults_.delay ? schedule_.random(std::chrono::milliseconds{5},
+                                                            std::chrono::milliseconds{200})
+                                         : Duration(std::chrono::milliseconds{1});
     TimePoint when = std::max(schedule_.now() + delay, to.stalled_until);
     when = std::max(when, to.last_arrival);
     to.last_arrival = when;
@@ -32,9 +32,15 @@ void Connection::send(End from, std::string_view text) {
         std::string packet(text);
         if (schedule_.chance(faults_.garbage ? kGarbage : 0)) {
             // What integrity checks below us let through: cut short, or something else entirely.
-            static constexpr std::string_view kJunk[] = {
-                "", "null", "[]", "{}", "not json", R"({"type":77})", R"({"type":"x"})",
-                R"({"type":57,"dataContent":"?"})", "\xff\xfe"};
+            static constexpr std::string_view kJunk[] = {"",
+                                                         "null",
+                                                         "[]",
+                                                         "{}",
+                                                         "not json",
+                                                         R"({"type":77})",
+                                                         R"({"type":"x"})",
+                                                         R"({"type":57,"dataContent":"?"})",
+                                                         "\xff\xfe"};
             if (schedule_.chance(0.5) && !packet.empty()) {
                 packet.resize(schedule_.random(0, packet.size() - 1));
             } else {
@@ -68,8 +74,8 @@ void Connection::deliver(End towards, std::string text, bool is_copy) {
     Side& to = side(towards);
     if (to.endpoint == nullptr || to.was_told_closed) return;
     for (const char c : text) schedule_.note(static_cast<unsigned char>(c));
-    chart_(std::string(towards == End::kServer ? "C>S " : "S>C ") + "#" +
-           std::to_string(number_) + (is_copy ? " again " : " ") + text);
+    chart_(std::string(towards == End::kServer ? "C>S " : "S>C ") + "#" + std::to_string(number_) +
+           (is_copy ? " again " : " ") + text);
     to.endpoint->on_packet(text);
 }
 

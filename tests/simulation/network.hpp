@@ -52,10 +52,10 @@ private:
     struct Side {
         Endpoint* endpoint = nullptr;
         bool was_told_closed = false;
-        std::size_t queued_bytes = 0;     // Sent by this side, not yet at the other.
+        std::size_t queued_bytes = 0;  // Sent by this side, not yet at the other.
         std::size_t queued_packets = 0;
-        TimePoint last_arrival{};         // At this side.
-        TimePoint stalled_until{};        // Towards this side.
+        TimePoint last_arrival{};   // At this side.
+        TimePoint stalled_until{};  // Towards this side.
     };
     Side& side(End end) { return sides_[static_cast<unsigned>(end)]; }
     const Side& side(End end) const { return sides_[static_cast<unsigned>(end)]; }

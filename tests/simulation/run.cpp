@@ -18,7 +18,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr Duration kBusyTime = seconds{120};     // Faults and sends happen in here.
+constexpr Duration kBusyTime = seconds{120};  // Faults and sends happen in here.
 // After the faults stop: the longest backoff, a login, a dead probe, a beat and repairs, twice.
 constexpr Duration kDrainTime = seconds{400};
 constexpr std::size_t kChartLines = 60;
@@ -115,8 +115,8 @@ private:
 
     std::shared_ptr<Connection> dial(std::string_view subprotocol) {
         if (!gateway_.is_up() || schedule_.now() < partitioned_until_) return nullptr;
-        auto connection = std::make_shared<Connection>(
-            schedule_, faults_, next_connection_++, [this](std::string line) { chart(line); });
+        auto connection = std::make_shared<Connection>(schedule_, faults_, next_connection_++,
+                                                       [this](std::string line) { chart(line); });
         connections_.push_back(connection);
         gateway_.accept(connection, subprotocol);
         return connection;
@@ -136,9 +136,8 @@ private:
             // Some alone, some in bursts that fill the window.
             const TimePoint when =
                 TimePoint{} +
-                (i % 3 == 0
-                     ? Duration(seconds{10} * (i % 10) + milliseconds{1'000 + i % 7})
-                     : schedule_.random(Duration(seconds{1}), kBusyTime - seconds{1}));
+                (i % 3 == 0 ? Duration(seconds{10} * (i % 10) + milliseconds{1'000 + i % 7})
+                            : schedule_.random(Duration(seconds{1}), kBusyTime - seconds{1}));
             schedule_.at(when, [this] {
                 std::optional<Duration> expiry;
                 if (faults_.expiry && schedule_.chance(0.05)) {
@@ -184,13 +183,12 @@ private:
         repeat(faults_.stall, seconds{30} / share, [this] {
             const auto connection = any_connection();
             if (!connection) return;
-            connection->stall(schedule_.chance(0.5) ? Connection::End::kClient
-                                                    : Connection::End::kServer,
-                              schedule_.random(milliseconds{100}, seconds{8}));
+            connection->stall(
+                schedule_.chance(0.5) ? Connection::End::kClient : Connection::End::kServer,
+                schedule_.random(milliseconds{100}, seconds{8}));
         });
         repeat(faults_.partition, seconds{90}, [this] {
-            partitioned_until_ =
-                schedule_.now() + schedule_.random(milliseconds{500}, seconds{40});
+            partitioned_until_ = schedule_.now() + schedule_.random(milliseconds{500}, seconds{40});
             while (const auto connection = any_connection()) connection->cut(false, false);
         });
         repeat(faults_.token, seconds{60} / share, [this] {
@@ -228,7 +226,7 @@ private:
 
     const Options options_;
     Faults faults_;
-    std::deque<std::string> chart_;   // Before all that may still write to it when it ends.
+    std::deque<std::string> chart_;  // Before all that may still write to it when it ends.
     Schedule schedule_;
     Checker checker_;
     SimGateway gateway_;

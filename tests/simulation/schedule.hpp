@@ -19,8 +19,9 @@ public:
     TimePoint now() const { return now_; }
     // Milliseconds of the wall clock; jumps move it, never `now`.
     std::int64_t wall_ms() const {
-        return wall_base_ + std::chrono::duration_cast<std::chrono::milliseconds>(
-                                now_.time_since_epoch()).count();
+        return wall_base_ +
+               std::chrono::duration_cast<std::chrono::milliseconds>(now_.time_since_epoch())
+                   .count();
     }
     void jump_wall(std::int64_t by_ms) { wall_base_ += by_ms; }
 
@@ -53,8 +54,7 @@ public:
                          random(0, static_cast<std::uint64_t>((high - low).count()))));
     }
     bool chance(double probability) {
-        return probability > 0 &&
-               static_cast<double>(random_() >> 11) * 0x1.0p-53 < probability;
+        return probability > 0 && static_cast<double>(random_() >> 11) * 0x1.0p-53 < probability;
     }
 
     // FNV-1a over what the run did: equal hashes, equal runs.

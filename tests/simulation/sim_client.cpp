@@ -172,7 +172,7 @@ void SimClient::on_turn_wanted() {
 
 void SimClient::end_turn() {
     is_turn_end_due_ = false;
-    if (is_asleep()) return;   // wake() asks for a turn.
+    if (is_asleep()) return;  // wake() asks for a turn.
     engine_->flush(schedule_.now());
     if (!engine_->is_consistent()) checker_.fail("an engine's state is inconsistent");
     take_events();
@@ -210,7 +210,8 @@ void SimClient::give(const Event& event) {
 void SimClient::connect(std::uint64_t attempt, std::string_view subprotocol) {
     drop_connection(1006, "");
     attempt_ = attempt;
-    const Duration delay = schedule_.random(std::chrono::milliseconds{1}, std::chrono::milliseconds{300});
+    const Duration delay =
+        schedule_.random(std::chrono::milliseconds{1}, std::chrono::milliseconds{300});
     schedule_.after(delay, [this, life = life_, attempt, asked = std::string(subprotocol)] {
         if (life != life_ || attempt != attempt_) return;
         connection_ = dial_(asked);

@@ -33,7 +33,7 @@ public:
     Connection* connection() { return connection_.get(); }
     const Checker::Device& device() const { return device_; }
     bool is_online() const;
-    void become_calm();    // No more crashes at disk steps, no more sleep.
+    void become_calm();  // No more crashes at disk steps, no more sleep.
     const std::string& token() const { return token_; }
     std::uint64_t packets_out() const { return packets_out_; }
 
@@ -76,8 +76,8 @@ private:
     Disk disk_;
     std::unique_ptr<Outbox> outbox_;
     std::unique_ptr<Inbox> inbox_;
-    std::unique_ptr<Engine> engine_;       // While the process runs.
-    std::uint64_t life_ = 0;               // Of the process.
+    std::unique_ptr<Engine> engine_;  // While the process runs.
+    std::uint64_t life_ = 0;          // Of the process.
     std::shared_ptr<Connection> connection_;
     std::uint64_t attempt_ = 0;
     bool is_calm_ = false;
@@ -85,12 +85,12 @@ private:
     bool is_pumping_ = false;
     std::optional<TimePoint> wake_at_;
     TimePoint asleep_until_{};
-    std::deque<std::function<void(Engine&)>> deferred_;   // While asleep: what waits outside.
+    std::deque<std::function<void(Engine&)>> deferred_;  // While asleep: what waits outside.
     std::string token_;
     std::uint64_t tokens_ = 0;
     std::uint64_t texts_ = 0;
     std::uint64_t packets_out_ = 0;
-    std::deque<Fingerprint> recent_;       // The last few sent, to cancel one.
+    std::deque<Fingerprint> recent_;  // The last few sent, to cancel one.
 };
 
 }  // namespace petrel::sim

@@ -55,7 +55,7 @@ public:
 
     // nullptr endpoint when it is down: the connection is refused.
     bool accept(std::shared_ptr<Connection> connection, std::string_view subprotocol);
-    void crash();      // Sockets die silently or not, memory is gone.
+    void crash();  // Sockets die silently or not, memory is gone.
     void restart();
     void drain();
     void lose_store();  // While it is down: comes back empty.
@@ -90,9 +90,9 @@ private:
     SeededSource fingerprints_;
     SeededSource epochs_;
     std::unique_ptr<MessageStore> store_;
-    std::uint64_t life_ = 0;                       // Of the process.
+    std::uint64_t life_ = 0;  // Of the process.
     std::uint64_t next_connection_ = 1;
-    std::unique_ptr<TimerQueue> timers_;           // While up, as is the router.
+    std::unique_ptr<TimerQueue> timers_;  // While up, as is the router.
     std::unique_ptr<Router> router_;
     std::map<std::uint64_t, std::unique_ptr<SimSession>> sessions_;
     std::vector<std::uint64_t> to_flush_;
@@ -101,7 +101,7 @@ private:
     bool is_commit_due_ = false;
     bool is_turn_end_due_ = false;
     std::optional<TimePoint> wake_at_;
-    TimePoint results_at_{};                       // Of the last commit's answers.
+    TimePoint results_at_{};  // Of the last commit's answers.
 };
 
 }  // namespace petrel::sim

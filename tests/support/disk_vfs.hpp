@@ -287,14 +287,14 @@ private:
 
     sqlite3_vfs* const real_;
     sqlite3_vfs vfs_;
-    mutable std::mutex mutex_;       // Guards all below.
+    mutable std::mutex mutex_;  // Guards all below.
     std::condition_variable changed_;
     Fault write_fault_;
     Fault sync_fault_;
     std::size_t log_max_ = SIZE_MAX;
     int failures_ = 0;
     int syncs_ = 0;
-    int held_ = 0;                   // Threads in a sync that wait.
+    int held_ = 0;  // Threads in a sync that wait.
     bool is_held_ = false;
     std::function<void()> on_step_;
     std::map<std::filesystem::path, Disk> disks_;

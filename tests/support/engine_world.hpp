@@ -121,11 +121,11 @@ public:
     FakeOutbox outbox;
     FakeInbox inbox;
     ScriptServer server;
-    std::string echoed = "petrel.v1";     // "" for a plain server.
+    std::string echoed = "petrel.v1";          // "" for a plain server.
     ProfileId profile = ProfileId::kPetrelV1;  // How the server writes.
-    bool opens = true;                    // Else connections stay in the air.
-    std::size_t queued = 0;               // Bytes on the socket; of nobody's sending.
-    std::size_t bytes_kept_per_send = 0;  // Nonzero: what is sent stays queued until drain().
+    bool opens = true;                         // Else connections stay in the air.
+    std::size_t queued = 0;                    // Bytes on the socket; of nobody's sending.
+    std::size_t bytes_kept_per_send = 0;       // Nonzero: what is sent stays queued until drain().
     WallMillis wall = 1'000'000;
 
     Engine& engine() {
@@ -257,7 +257,7 @@ public:
         }
         FAIL("the engine never comes to rest");
     }
-    bool pulls = true;                    // Else the events stay in the engine.
+    bool pulls = true;                           // Else the events stay in the engine.
     std::function<void(const Event&)> on_event;  // The app's callback.
 
     // What the app was told since the last call, in words.
@@ -270,9 +270,9 @@ public:
         }
         return ScriptServer::list(some);
     }
-    std::vector<Event> events;            // All of them.
-    std::vector<std::string> closes;      // disconnect() calls: "4006 reason"
-    std::vector<std::string> asked;       // Subprotocols of connect() calls.
+    std::vector<Event> events;        // All of them.
+    std::vector<std::string> closes;  // disconnect() calls: "4006 reason"
+    std::vector<std::string> asked;   // Subprotocols of connect() calls.
     std::vector<std::uint64_t> message_ids;
     std::uint64_t attempt() const { return attempt_; }
     CountingSource source;
@@ -328,7 +328,7 @@ public:
     WallMillis wall_ms() const override { return wall; }
     void log(LogLevel, std::string_view) override {}
     void on_turn_wanted() override { turn_wanted_ = true; }
-    std::vector<std::string> texts;       // All that was sent.
+    std::vector<std::string> texts;  // All that was sent.
 
 private:
     void set_now(TimePoint now) {
@@ -353,8 +353,8 @@ private:
         return moved;
     }
     static std::string outcome_words(const OutcomeRecord& record) {
-        static const char* const kWords[] = {"accepted", "rejected", "expired",
-                                             "cancelled", "lost", "unknown"};
+        static const char* const kWords[] = {"accepted",  "rejected", "expired",
+                                             "cancelled", "lost",     "unknown"};
         std::string text = kWords[static_cast<std::size_t>(record.outcome)];
         text += " " + record.fp.to_string() + "/" + std::to_string(record.attempts);
         if (record.cseq) text += " cseq " + std::to_string(*record.cseq);

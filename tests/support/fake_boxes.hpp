@@ -50,8 +50,8 @@ class FakeOutbox final : public Outbox {
 public:
     AnswerQueue answers;
     bool durable = false;
-    Kept kept;                          // What a reopened one would load.
-    std::vector<std::size_t> appends;   // Sizes of the batches.
+    Kept kept;                         // What a reopened one would load.
+    std::vector<std::size_t> appends;  // Sizes of the batches.
     std::vector<std::size_t> records;
 
     bool is_durable() const override { return durable; }
@@ -73,11 +73,13 @@ public:
         });
     }
     void remove_outcomes(std::vector<Fingerprint> batch) override {
-        answers.take([](std::error_code) {}, [this, batch = std::move(batch)] {
-            for (const Fingerprint& fp : batch) {
-                erase(kept.outcomes, [&](const OutcomeRecord& r) { return r.fp == fp; });
-            }
-        });
+        answers.take([](std::error_code) {},
+                     [this, batch = std::move(batch)] {
+                         for (const Fingerprint& fp : batch) {
+                             erase(kept.outcomes,
+                                   [&](const OutcomeRecord& r) { return r.fp == fp; });
+                         }
+                     });
     }
 
 private:
@@ -94,8 +96,8 @@ public:
     std::string device_id;
     std::optional<InboxCursor> at;
     std::size_t handled_count = 0;
-    std::vector<InboxMessage> stored;   // Not handled.
-    std::vector<std::size_t> appends;   // Sizes of the batches.
+    std::vector<InboxMessage> stored;  // Not handled.
+    std::vector<std::size_t> appends;  // Sizes of the batches.
     bool was_dense = true;
 
     bool is_durable() const override { return durable; }
@@ -119,9 +121,8 @@ public:
     void record_handled(std::size_t count, Done done) override {
         answers.take(std::move(done), [this, count] {
             handled_count += count;
-            stored.erase(stored.begin(),
-                         stored.begin() +
-                             static_cast<std::ptrdiff_t>(std::min(count, stored.size())));
+            stored.erase(stored.begin(), stored.begin() + static_cast<std::ptrdiff_t>(
+                                                              std::min(count, stored.size())));
         });
     }
 };

@@ -71,11 +71,11 @@ public:
     }
 
     std::uint16_t port() const { return port_; }
-    bool acks = true;                     // Else messages stay unanswered.
-    std::vector<std::string> pushes;      // To everyone who logs in, as positions 1, 2...
-    Mailbox<std::string> messages;        // "text" of every type 2, in order of arrival.
-    Mailbox<Position> handled;            // `h` of every ack.
-    Mailbox<std::string> closes;          // "1000", of every connection that ended.
+    bool acks = true;                 // Else messages stay unanswered.
+    std::vector<std::string> pushes;  // To everyone who logs in, as positions 1, 2...
+    Mailbox<std::string> messages;    // "text" of every type 2, in order of arrival.
+    Mailbox<Position> handled;        // `h` of every ack.
+    Mailbox<std::string> closes;      // "1000", of every connection that ended.
 
     void cut_all() { sessions_.clear(); }
 
@@ -127,8 +127,8 @@ private:
         }
         void on(const Heartbeat& beat) {
             HeartbeatResponse response;
-            response.positions = Positions{server.pushes.size(), beat.positions->sent,
-                                           server.accepted_[stream]};
+            response.positions =
+                Positions{server.pushes.size(), beat.positions->sent, server.accepted_[stream]};
             say(response);
         }
         void on(const Data& data) {

@@ -33,9 +33,17 @@ TEST_CASE("JsonLine: quotes, backslashes and control characters are escaped") {
 }
 
 TEST_CASE("JsonLine: bytes that are not UTF-8 become U+FFFD") {
-    CHECK(JsonLine("x").text("text", "a\xff" "b\xc3").take() ==
-          "{\"event\":\"x\",\"text\":\"a\xef\xbf\xbd" "b\xef\xbf\xbd\"}");
-    CHECK(to_valid_utf8("gr\xc3\xbc\xc3\x9f" "e") == "gr\xc3\xbc\xc3\x9f" "e");
+    CHECK(JsonLine("x")
+              .text("text",
+                    "a\xff"
+                    "b\xc3")
+              .take() ==
+          "{\"event\":\"x\",\"text\":\"a\xef\xbf\xbd"
+          "b\xef\xbf\xbd\"}");
+    CHECK(to_valid_utf8("gr\xc3\xbc\xc3\x9f"
+                        "e") ==
+          "gr\xc3\xbc\xc3\x9f"
+          "e");
 }
 
 TEST_CASE("JsonLine: reals have three decimals at most and no zeros behind") {

@@ -11,26 +11,33 @@ namespace petrel::tools {
 namespace {
 
 const std::string kAlice =
-    R"({"event":"queued","fp":"a","from":"alice","to":"bob","app":"default","device":"phone"})" "\n"
-    R"({"event":"queued","fp":"b","from":"alice","to":"bob","app":"default","device":"phone"})" "\n"
+    R"({"event":"queued","fp":"a","from":"alice","to":"bob","app":"default","device":"phone"})"
+    "\n"
+    R"({"event":"queued","fp":"b","from":"alice","to":"bob","app":"default","device":"phone"})"
+    "\n"
     R"({"event":"accepted","fp":"a","to":"bob","cseq":1,"sendTs":1700,"attempts":1,"ms":0.8,)"
-    R"("from":"alice","app":"default"})" "\n"
+    R"("from":"alice","app":"default"})"
+    "\n"
     R"({"event":"accepted","fp":"b","to":"bob","cseq":2,"sendTs":1701,"attempts":3,"ms":12,)"
-    R"("from":"alice","app":"default"})" "\n"
-    R"({"event":"summary","sent":2,"accepted":2})" "\n";
+    R"("from":"alice","app":"default"})"
+    "\n"
+    R"({"event":"summary","sent":2,"accepted":2})"
+    "\n";
 
 std::string message(const std::string& fp, int cseq, const std::string& extra = "") {
     return R"({"event":"message","fp":")" + fp +
            R"(","from":"alice","to":"bob","typeu":0,"conv":"u:alice:bob","cseq":)" +
            std::to_string(cseq) +
            R"(,"epoch":"e","seq":1,"sendTs":1700,"text":"{\"event\":\"queued\"}")" + extra +
-           R"(,"app":"default","user":"bob","device":"listen"})" "\n";
+           R"(,"app":"default","user":"bob","device":"listen"})"
+           "\n";
 }
 
-const std::string kOnline =
-    R"({"event":"online","user":"bob","app":"default","device":"listen"})" "\n";
-const std::string kBob =
-    kOnline + message("a", 1) + message("b", 2) + R"({"event":"offline"})" "\n";
+const std::string kOnline = R"({"event":"online","user":"bob","app":"default","device":"listen"})"
+                            "\n";
+const std::string kBob = kOnline + message("a", 1) + message("b", 2) +
+                         R"({"event":"offline"})"
+                         "\n";
 
 struct Reading {
     Ledger ledger;
@@ -84,12 +91,17 @@ TEST_CASE("LedgerReader: a gateway's trace is read") {
     reading.reader.read_text("alice", kAlice);
     reading.reader.read_text(
         "gateway",
-        R"({"event":"login","ts":1,"conn":1,"user":"alice"})" "\n"
-        R"({"event":"received","ts":1,"conn":1,"user":"alice","fp":"a","seq":1})" "\n"
+        R"({"event":"login","ts":1,"conn":1,"user":"alice"})"
+        "\n"
+        R"({"event":"received","ts":1,"conn":1,"user":"alice","fp":"a","seq":1})"
+        "\n"
         R"({"event":"committed","ts":1,"app":"default","from":"alice","to":"bob","fp":"a",)"
-        R"("conv":"u:alice:bob","cseq":1,"sendTs":1})" "\n"
-        R"({"event":"duplicate","ts":1,"conn":1,"app":"default","user":"alice","fp":"a"})" "\n"
-        R"({"event":"refused","ts":1,"conn":1,"user":"alice","fp":"z","code":306})" "\n");
+        R"("conv":"u:alice:bob","cseq":1,"sendTs":1})"
+        "\n"
+        R"({"event":"duplicate","ts":1,"conn":1,"app":"default","user":"alice","fp":"a"})"
+        "\n"
+        R"({"event":"refused","ts":1,"conn":1,"user":"alice","fp":"z","code":306})"
+        "\n");
     const Report report = reading.report();
     CHECK(report.has_trace);
     CHECK(report.duplicates_suppressed == 1);
@@ -141,7 +153,9 @@ TEST_CASE("LedgerReader: what a next run appended to an unfinished line is found
 TEST_CASE("LedgerReader: other broken lines are counted, and the first is named") {
     Reading reading;
     reading.reader.read_text("alice", kAlice + "\nnot json\n[1,2]\n{}}\n\"x\"\n{\"event\":1}\n" +
-                                          R"({"event":"queued","fp":null})" "\n" + kAlice);
+                                          R"({"event":"queued","fp":null})"
+                                          "\n" +
+                                          kAlice);
     CHECK(reading.reader.totals().broken == 5);
     CHECK(reading.reader.totals().first_broken == "alice:7");
     CHECK(reading.report().sent == 2);
@@ -175,13 +189,16 @@ TEST_CASE("LedgerReader: a line at the limit is read, a longer one is broken") {
 
 TEST_CASE("LedgerReader: a line without the sender belongs to the sender of the others") {
     Reading reading;
-    reading.reader.read_text("alice", R"({"event":"queued","fp":"a","to":"bob"})" "\n" + kAlice);
+    reading.reader.read_text("alice", R"({"event":"queued","fp":"a","to":"bob"})"
+                                      "\n" +
+                                          kAlice);
     CHECK(reading.report().sent == 2);
 }
 
 TEST_CASE("LedgerReader: no sender anywhere is a question mark") {
     Reading reading;
-    reading.reader.read_text("old", R"({"event":"queued","fp":"a","to":"bob"})" "\n");
+    reading.reader.read_text("old", R"({"event":"queued","fp":"a","to":"bob"})"
+                                    "\n");
     REQUIRE(reading.report().problems.size() == 1);
     CHECK(reading.report().problems[0].from == "?");
 }
@@ -190,7 +207,8 @@ TEST_CASE("LedgerReader: numbers that cannot be are ignored") {
     Reading reading;
     reading.reader.read_text(
         "alice", R"({"event":"accepted","fp":"a","from":"alice","cseq":-1,"attempts":1.5,)"
-                 R"("ms":null,"code":99999999999999999999})" "\n");
+                 R"("ms":null,"code":99999999999999999999})"
+                 "\n");
     CHECK(reading.report().accepted == 1);
     CHECK(reading.report().retransmitted == 0);
     CHECK_FALSE(reading.report().p50_ms);
@@ -211,12 +229,18 @@ TEST_CASE("Life: the stages come in order, up to the handling that covers it") {
                                     std::uint64_t line) { life.see(event, file, line); });
     reading.reader.read_text(
         "gateway",
-        R"({"event":"committed","app":"default","from":"alice","to":"bob","fp":"a","cseq":1})" "\n"
-        R"({"event":"pushed","user":"bob","device":"listen","seq":5,"from":"alice","fp":"a"})" "\n"
-        R"({"event":"handled","user":"bob","device":"listen","h":4})" "\n"
-        R"({"event":"handled","user":"bob","device":"tablet","h":9})" "\n"
-        R"({"event":"handled","user":"bob","device":"listen","h":6})" "\n"
-        R"({"event":"handled","user":"bob","device":"listen","h":7})" "\n");
+        R"({"event":"committed","app":"default","from":"alice","to":"bob","fp":"a","cseq":1})"
+        "\n"
+        R"({"event":"pushed","user":"bob","device":"listen","seq":5,"from":"alice","fp":"a"})"
+        "\n"
+        R"({"event":"handled","user":"bob","device":"listen","h":4})"
+        "\n"
+        R"({"event":"handled","user":"bob","device":"tablet","h":9})"
+        "\n"
+        R"({"event":"handled","user":"bob","device":"listen","h":6})"
+        "\n"
+        R"({"event":"handled","user":"bob","device":"listen","h":7})"
+        "\n");
     reading.reader.read_text("bob", kBob);
     reading.reader.read_text("alice", kAlice);
     std::vector<std::string> told;

@@ -387,8 +387,8 @@ TEST_CASE("Ledger: one fingerprint of two senders, or in two apps, is two messag
 
 TEST_CASE("Ledger: UUIDs in capitals are other fingerprints, and printed as they were") {
     LedgerWorld world;
-    world.deliver_all({"1b4e28ba-2fa1-11d2-883f-0016d3cca427",
-                       "1B4E28BA-2FA1-11D2-883F-0016D3CCA427"});
+    world.deliver_all(
+        {"1b4e28ba-2fa1-11d2-883f-0016d3cca427", "1B4E28BA-2FA1-11D2-883F-0016D3CCA427"});
     CHECK(world.ledger.report().sent == 2);
     CHECK(world.verdict_of("1B4E28BA-2FA1-11D2-883F-0016D3CCA427") == Verdict::kDelivered);
     CHECK(world.verdict_of("1b4e28ba-2fa1-11d2-883f-0016d3cca427") == Verdict::kDelivered);

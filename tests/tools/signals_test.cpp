@@ -37,10 +37,10 @@ TEST_CASE("StopSignals: its descriptor tells a program that polls") {
 }
 
 TEST_CASE("StopSignals: a new one begins unraised, and gives the signals back") {
-    struct sigaction before{};
+    struct sigaction before {};
     ::sigaction(SIGINT, nullptr, &before);
     { StopSignals first(std::function<void()>{}); }
-    struct sigaction after{};
+    struct sigaction after {};
     ::sigaction(SIGINT, nullptr, &after);
     const bool is_restored = before.sa_handler == after.sa_handler;
     CHECK(is_restored);

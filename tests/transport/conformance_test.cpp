@@ -129,9 +129,8 @@ TEST_CASE_TEMPLATE("Transport: queued_bytes rises with send() and falls to on_dr
     for (int i = 0; i < 100; ++i) client.transport->send(text);
     CHECK(client.transport->queued_bytes() == 1'000'000);
     CHECK(client.transport->queued_packets() == 100);
-    REQUIRE(world.run_until([&] {
-        return client.handler.drained > 0 && world.server().handler.texts.size() == 100;
-    }));
+    REQUIRE(world.run_until(
+        [&] { return client.handler.drained > 0 && world.server().handler.texts.size() == 100; }));
 
     CHECK(left == 0);
     CHECK(client.handler.drained == 1);
@@ -309,8 +308,7 @@ TEST_CASE_TEMPLATE("Transport: destroyed after close() what was queued still arr
     CHECK(!world.client().handler.closed);
 }
 
-TEST_CASE_TEMPLATE("Transport: it may be destroyed from inside any handler call", Kind,
-                   ALL_KINDS) {
+TEST_CASE_TEMPLATE("Transport: it may be destroyed from inside any handler call", Kind, ALL_KINDS) {
     World<Kind> world;
     world.listen();
     auto side = world.connect();
@@ -319,9 +317,7 @@ TEST_CASE_TEMPLATE("Transport: it may be destroyed from inside any handler call"
         ++calls;
         side->transport.reset();
     };
-    const auto is_open = [&] {
-        return side->handler.is_open && !world.accepted.sides.empty();
-    };
+    const auto is_open = [&] { return side->handler.is_open && !world.accepted.sides.empty(); };
     SUBCASE("on_open") { side->handler.when_open = destroy; }
     SUBCASE("on_text") {
         side->handler.when_text = destroy;
@@ -388,12 +384,11 @@ TEST_CASE_TEMPLATE("Transport: a port where nobody listens is reported by on_clo
 
 TEST_CASE_TEMPLATE("Transport: an unusable URL is reported by on_closed", Kind, ALL_KINDS) {
     World<Kind> world;
-    for (const char* url :
-         {"", "ws://", "ws:///ws", "http://127.0.0.1/", "ws://127.0.0.1:0/",
-          "ws://127.0.0.1:65536/",
-          "ws://127.0.0.1:99x/", "ws://127.0.0.1:/", "ws://user@127.0.0.1/", "ws://[::1/",
-          "ws://[127.0.0.1]/", "ws://[::1]x/", "ws://127.0.0.1/#here", "ws://127.0.0.1/a b",
-          "ws://127.0.0.1/\r\nX: y", "ws://127.0.0.1/\xc3\xbc"}) {
+    for (const char* url : {"", "ws://", "ws:///ws", "http://127.0.0.1/", "ws://127.0.0.1:0/",
+                            "ws://127.0.0.1:65536/", "ws://127.0.0.1:99x/", "ws://127.0.0.1:/",
+                            "ws://user@127.0.0.1/", "ws://[::1/", "ws://[127.0.0.1]/",
+                            "ws://[::1]x/", "ws://127.0.0.1/#here", "ws://127.0.0.1/a b",
+                            "ws://127.0.0.1/\r\nX: y", "ws://127.0.0.1/\xc3\xbc"}) {
         CAPTURE(url);
         ConnectOptions options;
         options.url = url;
@@ -460,8 +455,7 @@ TEST_CASE_TEMPLATE("Transport: beyond connections_max comes 503, and room when o
     }
 }
 
-TEST_CASE_TEMPLATE("Transport: a message above frame_bytes_max closes with 1009", Kind,
-                   ALL_KINDS) {
+TEST_CASE_TEMPLATE("Transport: a message above frame_bytes_max closes with 1009", Kind, ALL_KINDS) {
     World<Kind> world;
     constexpr std::size_t kMax = 1000;
     SUBCASE("at the server") {
@@ -581,9 +575,7 @@ TEST_CASE_TEMPLATE("Listener: reuse_port lets several share a port", Kind, ALL_K
 TEST_CASE_TEMPLATE("Transport: a hundred connections at once", Kind, ALL_KINDS) {
     World<Kind> world;
     world.accepted.when_accepted = [](Side& side) {
-        side.handler.when_text = [&side] {
-            side.transport->send(side.handler.texts.back());
-        };
+        side.handler.when_text = [&side] { side.transport->send(side.handler.texts.back()); };
     };
     world.listen();
     std::vector<std::unique_ptr<Side>> sides;

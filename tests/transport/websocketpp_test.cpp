@@ -379,8 +379,9 @@ TEST_CASE("WebsocketppConnector: an answer that is no upgrade is a failure") {
     std::string answer;
     SUBCASE("garbage") { answer = "SSH-2.0-OpenSSH\r\n\r\n"; }
     SUBCASE("a wrong key") {
-        answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                 "Connection: Upgrade\r\nSec-WebSocket-Accept: AAAA\r\n\r\n";
+        answer =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Accept: AAAA\r\n\r\n";
     }
     SUBCASE("no upgrade header") { answer = "HTTP/1.1 101 Switching Protocols\r\n\r\n"; }
     SUBCASE("an endless header") { answer = "HTTP/1.1 101 X\r\nX: " + std::string(30'000, 'x'); }
@@ -393,9 +394,7 @@ TEST_CASE("WebsocketppConnector: an answer that is no upgrade is a failure") {
         REQUIRE(world.run_until([&] { return peer.has("\r\n\r\n"); }));
         peer.send(answer);
         if (!answer.empty()) {
-            REQUIRE(world.run_until([&] {
-                return side->handler.closed || peer.has_ended();
-            }));
+            REQUIRE(world.run_until([&] { return side->handler.closed || peer.has_ended(); }));
         }
     }
     REQUIRE(world.run_until_closed(*side));

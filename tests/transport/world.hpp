@@ -32,9 +32,7 @@ struct OnWebsocketpp {
     }
     void adjust(ListenOptions&) {}
     void adjust(ConnectOptions&) {}
-    static std::string url(std::uint16_t port) {
-        return "ws://127.0.0.1:" + std::to_string(port);
-    }
+    static std::string url(std::uint16_t port) { return "ws://127.0.0.1:" + std::to_string(port); }
     AsioEventLoop& loop;
 };
 
@@ -62,9 +60,7 @@ struct OnTls : OnWebsocketpp {
         options.tls_key_file = key_file;
     }
     void adjust(ConnectOptions& options) { options.tls.ca_file = cert_file; }
-    static std::string url(std::uint16_t port) {
-        return "wss://127.0.0.1:" + std::to_string(port);
-    }
+    static std::string url(std::uint16_t port) { return "wss://127.0.0.1:" + std::to_string(port); }
     TemporaryFolder folder;
     std::string cert_file = folder.file("cert.pem");
     std::string key_file = folder.file("key.pem");
@@ -104,9 +100,8 @@ struct World {
         if (!listener) listen();
         const std::size_t before = accepted.sides.size();
         clients.push_back(connect());
-        REQUIRE(run_until([&] {
-            return clients.back()->handler.is_open && accepted.sides.size() > before;
-        }));
+        REQUIRE(run_until(
+            [&] { return clients.back()->handler.is_open && accepted.sides.size() > before; }));
     }
 
     Side& client() { return *clients.back(); }

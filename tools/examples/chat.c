@@ -14,13 +14,13 @@
 struct chat {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    int open;      /* Messages without an outcome. */
-    int failed;    /* Messages that were not accepted. */
-    int stopped;   /* Code of a refusal or kick-out. */
+    int open;    /* Messages without an outcome. */
+    int failed;  /* Messages that were not accepted. */
+    int stopped; /* Code of a refusal or kick-out. */
 };
 
-static void on_event(void *user_data, petrel_client *client, const petrel_event *event) {
-    struct chat *chat = user_data;
+static void on_event(void* user_data, petrel_client* client, const petrel_event* event) {
+    struct chat* chat = user_data;
     (void)client;
 
     switch (event->type) {
@@ -45,12 +45,11 @@ static void on_event(void *user_data, petrel_client *client, const petrel_event 
                 pthread_mutex_unlock(&chat->mutex);
             }
             break;
-        default: /* Events of later versions too. */
-            break;
+        default: /* Events of later versions too. */ break;
     }
 }
 
-static int talk(petrel_client *client, const char *other, struct chat *chat) {
+static int talk(petrel_client* client, const char* other, struct chat* chat) {
     char line[4096];
     int status;
 
@@ -77,11 +76,11 @@ static int talk(petrel_client *client, const char *other, struct chat *chat) {
     return status;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
     struct chat chat;
     petrel_client_options options;
-    petrel_runtime *runtime = NULL;
-    petrel_client *client = NULL;
+    petrel_runtime* runtime = NULL;
+    petrel_client* client = NULL;
     int32_t code;
     int status = 1;
 

@@ -27,20 +27,20 @@
 #define FRAME_MAX (1024 * 1024)
 
 struct link {
-    petrel_connection *connection; /* Ours to report on, until petrel_connection_closed. */
+    petrel_connection* connection; /* Ours to report on, until petrel_connection_closed. */
     char host[128], port[8], path[256], subprotocol[64];
-    int wake[2];                   /* A pipe: something is to be done. */
+    int wake[2]; /* A pipe: something is to be done. */
 
-    pthread_mutex_t mutex;         /* Of all below. */
+    pthread_mutex_t mutex; /* Of all below. */
     int owners;
-    unsigned char *out;            /* Frames that wait for the socket. */
+    unsigned char* out; /* Frames that wait for the socket. */
     size_t out_size;
-    size_t text_size;              /* Bytes of the texts in them. */
-    int is_closing;                /* The close frame is in `out`. */
+    size_t text_size; /* Bytes of the texts in them. */
+    int is_closing;   /* The close frame is in `out`. */
     int is_cut;
 };
 
-static void disown(struct link *link) {
+static void disown(struct link* link) {
     int owners;
     pthread_mutex_lock(&link->mutex);
     owners = --link->owners;
@@ -56,10 +56,10 @@ static void disown(struct link *link) {
 /* ---- frames (RFC 6455 section 5) ---- */
 
 /* Appends a frame to `out`, masked as every client's; with the mutex held. */
-static int put_frame(struct link *link, int opcode, const void *data, size_t size) {
+static int put_frame(struct link* link, int opcode, const void* data, size_t size) {
     const unsigned char mask[4] = {0x12, 0x34, 0x56, 0x78}; /* A browser would take random ones. */
-    const unsigned char *from = data;
-    unsigned char *to = realloc(link->out, link->out_size + size + 14);
+    const unsigned char* from = data;
+    unsigned char* to = realloc(link->out, link->out_size + size + 14);
     size_t i;
 
     if (to == NULL) return 0;
@@ -92,8 +92,8 @@ struct reader {
     size_t text_size;
 };
 
-static int take_frame(struct link *link, struct reader *reader, uint16_t *code) {
-    const unsigned char *in = reader->in;
+static int take_frame(struct link* link, struct reader* reader, uint16_t* code) {
+    const unsigned char* in = reader->in;
     size_t head = 2;
     uint64_t size;
     int opcode, is_final, i;
@@ -137,7 +137,7 @@ static int take_frame(struct link *link, struct reader *reader, uint16_t *code) 
 
 /* ---- the connection's thread ---- */
 
-static int dial(const struct link *link) {
+static int dial(const struct link* link) {
     struct addrinfo hints, *found = NULL, *at;
     int fd = -1;
 
@@ -156,7 +156,7 @@ static int dial(const struct link *link) {
 }
 
 /* The upgrade. 0, or the HTTP status of a refusal, or -1. */
-static int shake_hands(const struct link *link, int fd, struct reader *reader, char *chosen) {
+static int shake_hands(const struct link* link, int fd, struct reader* reader, char* chosen) {
     char head[1024];
     char *end = NULL, *line;
     int length = snprintf(head, sizeof head,
@@ -164,29 +164,29 @@ static int shake_hands(const struct link *link, int fd, struct reader *reader, c
                           "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s%s\r\n",
                           link->path, link->host, link->port,
-                          *link->subprotocol ? "Sec-WebSocket-Protocol: " : "",
-                          link->subprotocol, *link->subprotocol ? "\r\n" : "");
+                          *link->subprotocol ? "Sec-WebSocket-Protocol: " : "", link->subprotocol,
+                          *link->subprotocol ? "\r\n" : "");
     if (length < 0 || send(fd, head, (size_t)length, MSG_NOSIGNAL) != length) return -1;
     while (end == NULL) {
         const ssize_t got = recv(fd, reader->in + reader->size, 4095 - reader->size, 0);
         if (got <= 0) return -1;
         reader->size += (size_t)got;
         reader->in[reader->size] = '\0';
-        end = strstr((char *)reader->in, "\r\n\r\n");
+        end = strstr((char*)reader->in, "\r\n\r\n");
     }
     *chosen = '\0';
-    if (strncmp((char *)reader->in, "HTTP/1.1 101", 12) != 0) {
-        return atoi((char *)reader->in + 9);
+    if (strncmp((char*)reader->in, "HTTP/1.1 101", 12) != 0) {
+        return atoi((char*)reader->in + 9);
     }
-    line = strstr((char *)reader->in, "Sec-WebSocket-Protocol: ");
+    line = strstr((char*)reader->in, "Sec-WebSocket-Protocol: ");
     if (line != NULL && line < end) sscanf(line + 24, "%63[^\r\n]", chosen);
-    reader->size -= (size_t)(end + 4 - (char *)reader->in);
+    reader->size -= (size_t)(end + 4 - (char*)reader->in);
     memmove(reader->in, end + 4, reader->size);
     return 0;
 }
 
 /* Writes what the socket takes. 0: broken. */
-static int write_out(struct link *link, int fd) {
+static int write_out(struct link* link, int fd) {
     ssize_t done;
     size_t texts = 0;
 
@@ -206,7 +206,7 @@ static int write_out(struct link *link, int fd) {
 }
 
 /* Until the connection ends; the peer's close code, or 1006. */
-static uint16_t carry(struct link *link, int fd, struct reader *reader) {
+static uint16_t carry(struct link* link, int fd, struct reader* reader) {
     uint16_t code = 1006;
     int taken = 1;
 
@@ -234,17 +234,16 @@ static uint16_t carry(struct link *link, int fd, struct reader *reader) {
         }
         if (waiting[0].revents & POLLOUT && !write_out(link, fd)) return code;
         if (waiting[0].revents & (POLLIN | POLLHUP | POLLERR)) {
-            const ssize_t got =
-                recv(fd, reader->in + reader->size, FRAME_MAX - reader->size, 0);
+            const ssize_t got = recv(fd, reader->in + reader->size, FRAME_MAX - reader->size, 0);
             if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK)) return code;
             if (got > 0) reader->size += (size_t)got;
         }
     }
 }
 
-static void *run(void *data) {
-    struct link *link = data;
-    struct reader *reader = calloc(1, sizeof *reader);
+static void* run(void* data) {
+    struct link* link = data;
+    struct reader* reader = calloc(1, sizeof *reader);
     uint16_t code = 1006;
     int http_status = 0;
     const int fd = reader != NULL ? dial(link) : -1;
@@ -267,13 +266,13 @@ static void *run(void *data) {
 
 /* ---- the table: called by Petrel, on its engine thread ---- */
 
-static void wake(struct link *link) {
+static void wake(struct link* link) {
     if (write(link->wake[1], "", 1) < 0) return; /* Full: it is awake. */
 }
 
-static int32_t host_open(void *user_data, petrel_connection *connection, const char *url,
-                         const char *subprotocol, void **connection_data) {
-    struct link *link = calloc(1, sizeof *link);
+static int32_t host_open(void* user_data, petrel_connection* connection, const char* url,
+                         const char* subprotocol, void** connection_data) {
+    struct link* link = calloc(1, sizeof *link);
     pthread_t thread;
     (void)user_data;
 
@@ -300,8 +299,8 @@ static int32_t host_open(void *user_data, petrel_connection *connection, const c
     return PETREL_OK;
 }
 
-static void host_send(void *user_data, void *connection_data, const char *text, size_t text_size) {
-    struct link *link = connection_data;
+static void host_send(void* user_data, void* connection_data, const char* text, size_t text_size) {
+    struct link* link = connection_data;
     (void)user_data;
 
     pthread_mutex_lock(&link->mutex);
@@ -310,8 +309,8 @@ static void host_send(void *user_data, void *connection_data, const char *text, 
     wake(link);
 }
 
-static void host_close(void *user_data, void *connection_data, uint16_t code, const char *reason) {
-    struct link *link = connection_data;
+static void host_close(void* user_data, void* connection_data, uint16_t code, const char* reason) {
+    struct link* link = connection_data;
     (void)user_data;
 
     pthread_mutex_lock(&link->mutex);
@@ -330,8 +329,8 @@ static void host_close(void *user_data, void *connection_data, uint16_t code, co
     wake(link);
 }
 
-static void host_release(void *user_data, void *connection_data) {
-    struct link *link = connection_data;
+static void host_release(void* user_data, void* connection_data) {
+    struct link* link = connection_data;
     (void)user_data;
 
     pthread_mutex_lock(&link->mutex);
@@ -347,8 +346,8 @@ struct talk {
     int open, failed, received, stopped;
 };
 
-static int next(petrel_client *client, struct talk *talk) {
-    const petrel_event *event = NULL;
+static int next(petrel_client* client, struct talk* talk) {
+    const petrel_event* event = NULL;
     if (petrel_client_next_event(client, &event, -1) != PETREL_OK || event == NULL) return 0;
     if (event->type == PETREL_EVENT_MESSAGE) {
         printf("%s: %s\n", event->as.message->from, event->as.message->text);
@@ -363,13 +362,13 @@ static int next(petrel_client *client, struct talk *talk) {
     return !talk->stopped;
 }
 
-int main(int argc, char **argv) {
-    const petrel_transport transport = {
-        sizeof transport, 0, NULL, host_open, host_send, host_close, host_release};
+int main(int argc, char** argv) {
+    const petrel_transport transport = {sizeof transport, 0,          NULL,        host_open,
+                                        host_send,        host_close, host_release};
     petrel_client_options options;
-    petrel_runtime *runtime = NULL;
-    petrel_client *client = NULL;
-    const petrel_event *last = NULL;
+    petrel_runtime* runtime = NULL;
+    petrel_client* client = NULL;
+    const petrel_event* last = NULL;
     struct talk talk = {0, 0, 0, 0};
     char line[4096];
     int count;

@@ -16,13 +16,13 @@
 #include <unistd.h>
 
 struct talk {
-    int open;      /* Sent, without an outcome. */
+    int open; /* Sent, without an outcome. */
     int failed;
     int received;
     int stopped;
 };
 
-static void handle(struct talk *talk, const petrel_event *event) {
+static void handle(struct talk* talk, const petrel_event* event) {
     switch (event->type) {
         case PETREL_EVENT_MESSAGE:
             printf("%s: %s\n", event->as.message->from, event->as.message->text);
@@ -36,15 +36,14 @@ static void handle(struct talk *talk, const petrel_event *event) {
         case PETREL_EVENT_STATE:
             talk->stopped = event->as.state->state == PETREL_STATE_STOPPED;
             break;
-        default:
-            break;
+        default: break;
     }
 }
 
 /* Everything that waits. What was given before counts as handled with the next call, so the last
  * one of a batch is handled when there is none any more. */
-static int drain(petrel_client *client, struct talk *talk) {
-    const petrel_event *event = NULL;
+static int drain(petrel_client* client, struct talk* talk) {
+    const petrel_event* event = NULL;
     int32_t code;
 
     while ((code = petrel_client_next_event(client, &event, 0)) == PETREL_OK && event != NULL) {
@@ -53,8 +52,8 @@ static int drain(petrel_client *client, struct talk *talk) {
     return code == PETREL_OK;
 }
 
-static void say(petrel_client *client, const char *to, const char *text, size_t size,
-                struct talk *talk) {
+static void say(petrel_client* client, const char* to, const char* text, size_t size,
+                struct talk* talk) {
     const int32_t code = petrel_client_send(client, to, text, size, NULL, NULL);
     if (code == PETREL_OK) {
         talk->open++;
@@ -65,10 +64,10 @@ static void say(petrel_client *client, const char *to, const char *text, size_t 
 }
 
 /* Sends the whole lines in `buffer`; how much is left. */
-static size_t say_lines(petrel_client *client, const char *to, char *buffer, size_t size,
-                        struct talk *talk) {
-    char *start = buffer;
-    char *end;
+static size_t say_lines(petrel_client* client, const char* to, char* buffer, size_t size,
+                        struct talk* talk) {
+    char* start = buffer;
+    char* end;
 
     while ((end = memchr(start, '\n', size)) != NULL) {
         const size_t length = (size_t)(end - start);
@@ -80,7 +79,7 @@ static size_t say_lines(petrel_client *client, const char *to, char *buffer, siz
     return size;
 }
 
-static int loop(petrel_client *client, const char *other, int count) {
+static int loop(petrel_client* client, const char* other, int count) {
     struct talk talk = {0, 0, 0, 0};
     char buffer[4096];
     size_t size = 0;
@@ -113,10 +112,10 @@ static int loop(petrel_client *client, const char *other, int count) {
     return talk.stopped ? 4 : talk.failed > 0;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
     petrel_client_options options;
-    petrel_runtime *runtime = NULL;
-    petrel_client *client = NULL;
+    petrel_runtime* runtime = NULL;
+    petrel_client* client = NULL;
     int32_t code;
     int status = 1;
 

@@ -64,9 +64,11 @@ std::string check_limits(nanoseconds value, const DurationLimits& limits) {
 CLI::Option* add_any(CLI::App& app, const std::string& names, const std::string& description,
                      DurationLimits limits, std::function<void(nanoseconds)> store) {
     CLI::Option* option = app.add_option_function<std::string>(
-        names, [store = std::move(store)](const std::string& text) {
+        names,
+        [store = std::move(store)](const std::string& text) {
             if (const auto value = parse_duration(text)) store(*value);
-        }, description);
+        },
+        description);
     option->check([limits](const std::string& text) {
         std::string why;
         const auto value = parse_duration(text, &why);

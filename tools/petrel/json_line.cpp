@@ -49,8 +49,8 @@ void LineWriter::write(std::string_view line) {
     state_->buffer.assign(line);
     state_->buffer += '\n';
     const std::string& buffer = state_->buffer;
-    const bool is_written = std::fwrite(buffer.data(), 1, buffer.size(), state_->file) ==
-                            buffer.size();
+    const bool is_written =
+        std::fwrite(buffer.data(), 1, buffer.size(), state_->file) == buffer.size();
     if (!is_written || std::fflush(state_->file) != 0) state_->has_failed = true;
 }
 

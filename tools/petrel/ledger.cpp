@@ -149,8 +149,8 @@ void Ledger::note_outcome(Source source, Message& message, Outcome outcome, int 
         code == kFingerprintReused) {
         return;
     }
-    const bool is_final = earlier != Outcome::kNone && earlier != Outcome::kLost &&
-                          earlier != Outcome::kUnknown;
+    const bool is_final =
+        earlier != Outcome::kNone && earlier != Outcome::kLost && earlier != Outcome::kUnknown;
     if (is_final && !is_open && earlier != outcome && message.outcome_source == source) {
         message.flags |= kContradicted;
     }

@@ -43,10 +43,10 @@ struct DeviceKey {
 class Ledger {
 public:
     struct Options {
-        std::size_t messages_max = 100'000'000;  // Later ones are counted (overflow), not judged.
+        std::size_t messages_max = 100'000'000;    // Later ones are counted (overflow), not judged.
         std::size_t devices_per_message_max = 64;  // A user has 16 (DESIGN section 5).
-        std::size_t problems_max = 20;           // Examples that a report carries.
-        bool is_order_judged = true;             // Plain profiles promise none under faults.
+        std::size_t problems_max = 20;             // Examples that a report carries.
+        bool is_order_judged = true;               // Plain profiles promise none under faults.
     };
     using Source = std::uint32_t;
 
@@ -111,17 +111,17 @@ public:
 private:
     static constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
     enum Flag : std::uint16_t {
-        kQueued = 1 << 0,       // By the sender's own log.
-        kOpen = 1 << 1,         // Queued, and no outcome since.
-        kAccepted = 1 << 2,     // By the sender's own log.
-        kCommitted = 1 << 3,    // By a trace: written, pushed, or found as a duplicate.
-        kHasCseq = 1 << 4,      // `cseq` is set, by a commit.
+        kQueued = 1 << 0,     // By the sender's own log.
+        kOpen = 1 << 1,       // Queued, and no outcome since.
+        kAccepted = 1 << 2,   // By the sender's own log.
+        kCommitted = 1 << 3,  // By a trace: written, pushed, or found as a duplicate.
+        kHasCseq = 1 << 4,    // `cseq` is set, by a commit.
         kDelivered = 1 << 5,
         kDoubled = 1 << 6,
         kRedelivered = 1 << 7,
         kAfterBreak = 1 << 8,
-        kCseqFell = 1 << 9,     // A device got it after a later one of its conversation.
-        kLate = 1 << 10,        // A device got it after one that was queued later; by report().
+        kCseqFell = 1 << 9,  // A device got it after a later one of its conversation.
+        kLate = 1 << 10,     // A device got it after one that was queued later; by report().
         kContradicted = 1 << 11,
         kNoQos = 1 << 12,
         kAckHadCseq = 1 << 13,
@@ -133,7 +133,7 @@ private:
         std::uint32_t recipient = kNone;   // A party; kNone: nobody said.
         std::uint32_t deliveries = kNone;  // The newest one.
         std::uint32_t attempts = 0;
-        std::uint32_t stream = kNone;      // The newest that has it.
+        std::uint32_t stream = kNone;  // The newest that has it.
         std::uint32_t outcome_source = kNone;
         float ms = -1;
         std::uint16_t flags = 0;
@@ -197,7 +197,7 @@ private:
     std::vector<std::vector<std::uint32_t>> streams_;  // Messages in the order of their queueing.
     std::unordered_map<std::uint64_t, std::uint32_t> party_index_;   // By app and user.
     std::unordered_map<std::uint64_t, std::uint32_t> device_index_;  // By party and name.
-    TripleIndex stream_index_;  // By source, sending device, recipient.
+    TripleIndex stream_index_;                           // By source, sending device, recipient.
     std::unordered_map<std::uint64_t, Height> heights_;  // By device and conversation.
     SlotIndex message_index_;
 

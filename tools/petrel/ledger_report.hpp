@@ -34,10 +34,10 @@ enum class Verdict : std::uint8_t {
     kRejected,
     kExpired,
     kCancelled,
-    kRedelivered,   // Delivered, and again with the mark for it.
-    kDelivered,     // Once, in order.
-    kAccepted,      // No log of the recipient to look into.
-    kNotJudged,     // Sent without QoS, or only a recipient speaks of it.
+    kRedelivered,  // Delivered, and again with the mark for it.
+    kDelivered,    // Once, in order.
+    kAccepted,     // No log of the recipient to look into.
+    kNotJudged,    // Sent without QoS, or only a recipient speaks of it.
 };
 std::string_view to_string(Verdict verdict) noexcept;
 
@@ -50,16 +50,16 @@ struct JudgedMessage {
     std::optional<std::uint64_t> cseq;
     std::uint32_t attempts = 0;
     std::optional<double> ms;
-    int code = 0;                // Of a rejection.
-    std::uint32_t devices = 0;   // That have it.
+    int code = 0;               // Of a rejection.
+    std::uint32_t devices = 0;  // That have it.
 };
 
 struct Report {
     // Messages.
-    std::uint64_t sent = 0;        // Known from a sender or a gateway, with QoS.
-    std::uint64_t accepted = 0;    // By the sender's log, or committed by a trace.
-    std::uint64_t judged = 0;      // Of `sent`: a log of the recipient is given.
-    std::uint64_t delivered = 0;   // Of `sent`, to one device of the recipient or more.
+    std::uint64_t sent = 0;            // Known from a sender or a gateway, with QoS.
+    std::uint64_t accepted = 0;        // By the sender's log, or committed by a trace.
+    std::uint64_t judged = 0;          // Of `sent`: a log of the recipient is given.
+    std::uint64_t delivered = 0;       // Of `sent`, to one device of the recipient or more.
     std::uint64_t delivered_once = 0;  // Of `delivered`: neither doubled nor disordered.
     std::uint64_t lost = 0;
     std::uint64_t doubled = 0;
@@ -84,7 +84,7 @@ struct Report {
     std::uint64_t breaks = 0;
     bool has_trace = false;
     bool is_order_judged = true;
-    std::optional<double> p50_ms;             // From queueing to the ack.
+    std::optional<double> p50_ms;  // From queueing to the ack.
     std::optional<double> p99_ms;
 
     std::vector<JudgedMessage> problems;  // The first few that make is_ok() false.

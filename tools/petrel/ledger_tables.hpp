@@ -7,8 +7,8 @@
 #include <string>
 #include <string_view>
 #include <tuple>
-#include <utility>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 // The tables that keep the ledger small: numbers instead of strings.

@@ -24,9 +24,9 @@ private:
     int descriptor_;
     std::size_t line_bytes_max_;
     std::string buffer_;
-    std::size_t begin_ = 0;      // Of the next line.
-    std::size_t scanned_ = 0;    // No newline before it.
-    bool is_skipping_ = false;   // The rest of a line that was too long.
+    std::size_t begin_ = 0;     // Of the next line.
+    std::size_t scanned_ = 0;   // No newline before it.
+    bool is_skipping_ = false;  // The rest of a line that was too long.
     bool is_at_end_ = false;
 };
 

@@ -41,12 +41,12 @@ constexpr const char* kFooter =
 
 struct ListenCommand {
     ClientCommand client;
-    std::string inbox;   // "": memory.
+    std::string inbox;  // "": memory.
     std::optional<std::uint64_t> count;
     std::optional<std::chrono::nanoseconds> duration;
 };
 
-constexpr const char* kDevice = "listen";   // Unless another is named.
+constexpr const char* kDevice = "listen";  // Unless another is named.
 
 class Listening {
 public:
@@ -76,7 +76,7 @@ public:
         lock.unlock();
         client.login();
         wait();
-        client.logout(true);   // What was confirmed is acked before it goes.
+        client.logout(true);  // What was confirmed is acked before it goes.
         return finish();
     }
 
@@ -96,8 +96,8 @@ private:
             if (!watch_.was_ever_online() && now - started > command_.client.timeout) return;
             auto patience = std::chrono::nanoseconds(std::chrono::milliseconds{100});
             if (command_.duration) {
-                patience = std::min<std::chrono::nanoseconds>(
-                    patience, *command_.duration - (now - started));
+                patience = std::min<std::chrono::nanoseconds>(patience,
+                                                              *command_.duration - (now - started));
             }
             changed_.wait_for(lock, patience);
         }
@@ -108,7 +108,8 @@ private:
     ExitStatus finish() {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (has_failed_) {
-            log(LogLevel::kError, "cannot write to the standard output: what came last is not handled");
+            log(LogLevel::kError,
+                "cannot write to the standard output: what came last is not handled");
             return ExitStatus::kFailed;
         }
         if (is_stopped_ || is_complete()) return ExitStatus::kDone;
@@ -171,16 +172,16 @@ private:
 
     const ListenCommand& command_;
     Runtime& runtime_;
-    std::unique_ptr<Inbox> inbox_;   // Until run().
+    std::unique_ptr<Inbox> inbox_;  // Until run().
     const std::string device_;
     const EventLines lines_;
-    mutable std::mutex mutex_;       // Guards everything below.
+    mutable std::mutex mutex_;  // Guards everything below.
     std::condition_variable changed_;
     Client* client_ = nullptr;
     LoginWatch watch_;
     std::uint64_t printed_ = 0;
     bool is_stopped_ = false;
-    bool has_failed_ = false;        // Nothing can be printed any more.
+    bool has_failed_ = false;  // Nothing can be printed any more.
 };
 
 ExitStatus listen(const ListenCommand& command) {

@@ -19,7 +19,7 @@ public:
     bool was_ever_online() const { return was_ever_online_; }
     // Set once it is over for good.
     std::optional<ExitStatus> end() const { return end_; }
-    const std::string& reason() const { return reason_; }   // Of the last change, for a person.
+    const std::string& reason() const { return reason_; }  // Of the last change, for a person.
     int code() const { return code_; }
     // For a command that gives up: where it wanted to, and why it was not let in.
     std::string never_online_text(const std::string& url) const;

@@ -79,14 +79,17 @@ CLI::Option* add_listen_address(CLI::App& app, const std::string& names, ListenA
                                 const std::string& description) {
     const bool is_ipv6 = value.host.find(':') != std::string::npos;
     const std::string host = is_ipv6 ? "[" + value.host + "]" : value.host;
-    return app.add_option_function<std::string>(
-                  names,
-                  [&value](const std::string& text) {
-                      if (const auto address = parse_listen_address(text)) value = *address;
-                  }, description)
+    return app
+        .add_option_function<std::string>(
+            names,
+            [&value](const std::string& text) {
+                if (const auto address = parse_listen_address(text)) value = *address;
+            },
+            description)
         ->check([](const std::string& text) {
             if (parse_listen_address(text)) return std::string();
-            return "'" + text + "' is no address to listen on: write 127.0.0.1:9600, [::1]:9600 "
+            return "'" + text +
+                   "' is no address to listen on: write 127.0.0.1:9600, [::1]:9600 "
                    "or just the port";
         })
         ->type_name("ADDRESS")

@@ -42,7 +42,8 @@ constexpr const char* kFooter =
     "  petrel send --url ws://127.0.0.1:9600/ws --user alice --to bob \"hello\"\n"
     "  seq 1000 | petrel send --url ws://127.0.0.1:9600/ws --user alice --to bob --json";
 
-constexpr std::chrono::seconds kQueuePatience{5};   // A commit of the outbox file takes milliseconds.
+constexpr std::chrono::seconds kQueuePatience{
+    5};  // A commit of the outbox file takes milliseconds.
 
 constexpr std::size_t kLineBytesMax = std::size_t{1} << 20;
 
@@ -51,7 +52,7 @@ struct SendCommand {
     std::string to;
     bool is_group = false;
     bool no_qos = false;
-    std::string outbox;   // "": memory.
+    std::string outbox;  // "": memory.
     std::optional<std::string> text;
 };
 
@@ -73,7 +74,7 @@ public:
         });
         Runtime runtime;
         ClientOptions options = make_client_options(command_.client, device_);
-        options.engine.window = 0;   // It takes no messages.
+        options.engine.window = 0;  // It takes no messages.
         options.on_event = [this](const Event& event) { on_event(event); };
         if (has_file()) {
             Outbox::Kept left;
@@ -105,7 +106,8 @@ public:
 private:
     bool has_file() const { return !command_.outbox.empty(); }
 
-    // What an earlier run has left in the file is sent first, and what it may not have told is told.
+    // What an earlier run has left in the file is sent first, and what it may not have told is
+    // told.
     void take_over(const Outbox::Kept& left) {
         const std::lock_guard<std::mutex> lock(mutex_);
         for (const OutcomeRecord& record : left.outcomes) open_.add(record.fp, record.to, 0);
@@ -250,8 +252,7 @@ private:
                 if (command_.client.common.is_json) {
                     // Of what an earlier run queued nobody knows when.
                     const bool is_timed = open && open->number > taken_over_;
-                    lines_.accepted(record,
-                                    is_timed ? std::optional(open->age_ms()) : std::nullopt,
+                    lines_.accepted(record, is_timed ? std::optional(open->age_ms()) : std::nullopt,
                                     event.is_correction);
                 } else if (command_.text) {
                     print_text("accepted");
@@ -268,7 +269,7 @@ private:
             case Outcome::kLost:
             case Outcome::kUnknown:
             case Outcome::kCancelled:
-                if (is_finished_) return;   // Our own logout: told already.
+                if (is_finished_) return;  // Our own logout: told already.
                 ++totals_.lost;
                 report_given_up("lost", record.fp, record.to, record.attempts);
                 return;
@@ -325,18 +326,18 @@ private:
     const EventLines lines_;
     const Clock::time_point started_;
     std::unique_ptr<Client> client_;
-    UuidSource fingerprints_;        // Main thread, as is the next one.
+    UuidSource fingerprints_;  // Main thread, as is the next one.
     bool is_usage_wrong_ = false;
-    std::mutex mutex_;               // Guards everything below.
+    std::mutex mutex_;  // Guards everything below.
     std::condition_variable changed_;
     LoginWatch watch_;
     Clock::time_point progress_at_;
     OpenMessages open_;
-    std::size_t taken_over_ = 0;     // The first of open_ are from an earlier run.
-    std::size_t submitting_ = 0;     // Not yet in the outbox.
+    std::size_t taken_over_ = 0;  // The first of open_ are from an earlier run.
+    std::size_t submitting_ = 0;  // Not yet in the outbox.
     bool is_stopped_ = false;
     bool is_finished_ = false;
-    bool is_never_online_ = false;   // Within --timeout, and there was something to send.
+    bool is_never_online_ = false;  // Within --timeout, and there was something to send.
     SendTotals totals_;
 };
 
@@ -344,7 +345,8 @@ private:
 
 void add_send(CLI::App& root, ExitStatus& exit) {
     auto command = std::make_shared<SendCommand>();
-    CLI::App* const app = root.add_subcommand("send", "Send a message, or each line of stdin as one");
+    CLI::App* const app =
+        root.add_subcommand("send", "Send a message, or each line of stdin as one");
     app->footer(kFooter);
     add_client_options(*app, command->client);
     app->add_option("--to", command->to, "The recipient's user id");

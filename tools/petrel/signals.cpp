@@ -48,7 +48,7 @@ struct StopSignals::Impl {
         raised_count = 0;
         raised_descriptor = raised;
         if (raised >= 0 && quit >= 0) watcher = std::thread([this] { watch(); });
-        struct sigaction action{};
+        struct sigaction action {};
         action.sa_handler = handle_signal;
         sigemptyset(&action.sa_mask);
         for (std::size_t i = 0; i < kSignals.size(); ++i) {

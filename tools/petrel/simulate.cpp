@@ -19,7 +19,8 @@ namespace {
 
 constexpr const char* kFooter =
     "The real client engine against the real gateway sessions, in virtual time: one seed is one\n"
-    "run, bit for bit. Every guarantee is checked at every step; the first one broken ends the run\n"
+    "run, bit for bit. Every guarantee is checked at every step; the first one broken ends the "
+    "run\n"
     "with the packets that led there.\n"
     "\n"
     "Exit status: 0 every seed held; 1 one did not.\n"
@@ -43,12 +44,18 @@ void report_seed(const SimulateCommand& command, const sim::Report& report) {
         JsonLine line("seed");
         line.number("seed", seed).boolean("ok", !report.violation.has_value());
         if (report.violation) line.text("violation", *report.violation);
-        line.text("hash", std::to_string(report.trace_hash)).number("sent", report.sent)
-            .number("accepted", report.accepted).number("rejected", report.rejected)
-            .number("expired", report.expired).number("cancelled", report.cancelled)
-            .number("lost", report.lost).number("handedUp", report.handed_up)
-            .number("redelivered", report.redelivered).number("packets", report.packets)
-            .number("connections", report.connections).print();
+        line.text("hash", std::to_string(report.trace_hash))
+            .number("sent", report.sent)
+            .number("accepted", report.accepted)
+            .number("rejected", report.rejected)
+            .number("expired", report.expired)
+            .number("cancelled", report.cancelled)
+            .number("lost", report.lost)
+            .number("handedUp", report.handed_up)
+            .number("redelivered", report.redelivered)
+            .number("packets", report.packets)
+            .number("connections", report.connections)
+            .print();
         return;
     }
     if (!report.violation) return;
@@ -129,8 +136,12 @@ ExitStatus simulate(SimulateCommand& command) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
     const double speed = std::chrono::duration<double>(simulated).count() / took.count();
     if (command.common.is_json) {
-        JsonLine("summary").number("seeds", done).number("broken", broken)
-            .real("seconds", took.count()).real("timesRealTime", speed).print();
+        JsonLine("summary")
+            .number("seeds", done)
+            .number("broken", broken)
+            .real("seconds", took.count())
+            .real("timesRealTime", speed)
+            .print();
     } else {
         print_text(std::to_string(done) + " seeds, " + std::to_string(broken) + " broken, " +
                    std::to_string(static_cast<long long>(speed)) + " times real time");

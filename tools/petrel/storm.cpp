@@ -75,12 +75,11 @@ void print_summary(bool is_json, const Storm::Stats& stats) {
         return;
     }
     std::string text = std::to_string(stats.connections) + " connections, " +
-                       std::to_string(stats.packets) + " packets: " +
-                       std::to_string(stats.dropped) + " dropped, " +
+                       std::to_string(stats.packets) +
+                       " packets: " + std::to_string(stats.dropped) + " dropped, " +
                        std::to_string(stats.duplicated) + " duplicated, " +
-                       std::to_string(stats.delayed) + " delayed, " +
-                       std::to_string(stats.resets) + " resets, " +
-                       std::to_string(stats.stalls) + " stalls";
+                       std::to_string(stats.delayed) + " delayed, " + std::to_string(stats.resets) +
+                       " resets, " + std::to_string(stats.stalls) + " stalls";
     if (stats.overflows > 0) text += ", " + std::to_string(stats.overflows) + " cut when too full";
     if (stats.unreachable > 0) {
         text += ", " + std::to_string(stats.unreachable) + " times no way to the target";

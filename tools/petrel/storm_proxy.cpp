@@ -13,8 +13,8 @@ constexpr std::uint16_t kCut = 1006;
 
 // Codes that a close frame may carry (RFC 6455 section 7.4).
 bool is_sendable(std::uint16_t code) {
-    const bool is_standard = code >= 1000 && code <= 1014 && code != 1004 && code != kNoStatus &&
-                             code != kCut;
+    const bool is_standard =
+        code >= 1000 && code <= 1014 && code != 1004 && code != kNoStatus && code != kCut;
     return is_standard || (code >= 3000 && code <= 4999);
 }
 

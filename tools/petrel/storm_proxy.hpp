@@ -47,16 +47,16 @@ public:
     };
     struct Stats {
         std::uint64_t connections = 0;
-        std::uint64_t packets = 0;     // That came in, from both sides.
-        std::uint64_t forwarded = 0;   // That went out, second copies included.
+        std::uint64_t packets = 0;    // That came in, from both sides.
+        std::uint64_t forwarded = 0;  // That went out, second copies included.
         std::uint64_t dropped = 0;
         std::uint64_t duplicated = 0;
         std::uint64_t delayed = 0;
-        std::uint64_t resets = 0;      // By reset_every and cut_all().
+        std::uint64_t resets = 0;  // By reset_every and cut_all().
         std::uint64_t stalls = 0;
-        std::uint64_t overflows = 0;   // Connections cut at queued_bytes_max.
-        std::uint64_t unreachable = 0; // Clients sent away with 1013: no way to the target.
-        std::uint64_t binary = 0;      // Binary frames: nobody speaks them, they are not passed on.
+        std::uint64_t overflows = 0;    // Connections cut at queued_bytes_max.
+        std::uint64_t unreachable = 0;  // Clients sent away with 1013: no way to the target.
+        std::uint64_t binary = 0;  // Binary frames: nobody speaks them, they are not passed on.
     };
 
     Storm(EventLoop& loop, Listener& listener, Connector& connector, Options options);

@@ -56,8 +56,7 @@ std::vector<std::string> without_repeats(const std::vector<std::string>& paths) 
     std::vector<std::string> kept;
     for (const std::string& path : paths) {
         struct stat info {};
-        const bool is_known =
-            (path == "-" ? ::fstat(0, &info) : ::stat(path.c_str(), &info)) == 0;
+        const bool is_known = (path == "-" ? ::fstat(0, &info) : ::stat(path.c_str(), &info)) == 0;
         if (is_known && !seen.emplace(info.st_dev, info.st_ino).second) {
             log(LogLevel::kWarning, path + " is given twice, and read once");
             continue;
@@ -118,8 +117,8 @@ void warn_about(const LedgerReader::Totals& totals) {
         log(LogLevel::kInfo, std::to_string(totals.truncated) + " line(s) cut off by a kill");
     }
     if (totals.broken > 0) {
-        log(LogLevel::kWarning, std::to_string(totals.broken) + " broken line(s), the first at " +
-                                    totals.first_broken);
+        log(LogLevel::kWarning,
+            std::to_string(totals.broken) + " broken line(s), the first at " + totals.first_broken);
     }
 }
 

@@ -193,12 +193,17 @@ TEST_CASE("Engine: without a word about retrying the code decides") {
         bool retries;
     };
     for (const Case& c : {Case{401, ProfileId::kPetrelV1, false},
-                          {403, ProfileId::kPetrelV1, false}, {404, ProfileId::kPetrelV1, false},
+                          {403, ProfileId::kPetrelV1, false},
+                          {404, ProfileId::kPetrelV1, false},
                           {409, ProfileId::kPetrelV1, false},
-                          {503, ProfileId::kPetrelV1, true}, {302, ProfileId::kPetrelV1, true},
-                          {1025, ProfileId::kPetrelV1, true}, {777, ProfileId::kPetrelV1, true},
-                          {401, ProfileId::kImSdk, false}, {409, ProfileId::kImSdk, false},
-                          {1024, ProfileId::kImSdk, true}, {1025, ProfileId::kImSdk, false}}) {
+                          {503, ProfileId::kPetrelV1, true},
+                          {302, ProfileId::kPetrelV1, true},
+                          {1025, ProfileId::kPetrelV1, true},
+                          {777, ProfileId::kPetrelV1, true},
+                          {401, ProfileId::kImSdk, false},
+                          {409, ProfileId::kImSdk, false},
+                          {1024, ProfileId::kImSdk, true},
+                          {1025, ProfileId::kImSdk, false}}) {
         CAPTURE(c.code);
         EngineWorld world(with_profile(c.profile));
         world.profile = c.profile;
@@ -325,12 +330,18 @@ TEST_CASE("Engine: close codes are retried or final by PROTOCOL 4.8, violations 
         std::uint16_t code;
         const char* told;
     };
-    for (const Case& c : {Case{1000, "connecting 1000"}, {1001, "connecting 1001"},
-                          {1009, "error 1009, connecting 1009"}, {4001, "connecting 4001"},
-                          {4002, "connecting 4002"}, {4003, "stopped 4003"},
-                          {4005, "connecting 4005"}, {4006, "error 4006, connecting 4006"},
-                          {4008, "connecting 4008"}, {3000, "connecting 3000"},
-                          {3500, "stopped 3500"}, {4499, "connecting 4499"},
+    for (const Case& c : {Case{1000, "connecting 1000"},
+                          {1001, "connecting 1001"},
+                          {1009, "error 1009, connecting 1009"},
+                          {4001, "connecting 4001"},
+                          {4002, "connecting 4002"},
+                          {4003, "stopped 4003"},
+                          {4005, "connecting 4005"},
+                          {4006, "error 4006, connecting 4006"},
+                          {4008, "connecting 4008"},
+                          {3000, "connecting 3000"},
+                          {3500, "stopped 3500"},
+                          {4499, "connecting 4499"},
                           {4999, "stopped 4999"}}) {
         EngineWorld world;
         world.go_online();

@@ -388,8 +388,8 @@ TEST_CASE("Engine: types that nobody knows and of the other direction are ignore
     EngineWorld world;
     world.go_online();
     world.told();
-    for (const char* text : {R"({"type":77})", R"({"type":57})", R"({"type":3})",
-                             R"({"type":5,"dataContent":"x"})"}) {
+    for (const char* text :
+         {R"({"type":77})", R"({"type":57})", R"({"type":3})", R"({"type":5,"dataContent":"x"})"}) {
         world.say_text(text);
     }
     world.turn();

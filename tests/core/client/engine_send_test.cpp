@@ -91,8 +91,8 @@ TEST_CASE("Engine: nonsense is refused and changes nothing") {
     SendRequest request;
     CHECK(failed_with(world.try_send("12345"), Errc::kTooLarge));
     CHECK(world.try_send("1234"));
-    CHECK(failed_with(world.try_send("x", request_to(std::string(257, 'u'))),
-                      Errc::kInvalidPacket));
+    CHECK(
+        failed_with(world.try_send("x", request_to(std::string(257, 'u'))), Errc::kInvalidPacket));
     CHECK(world.try_send("y", request_to(std::string(256, 'u'))));
     CHECK(failed_with(world.try_send("z", request_to("\xff")), Errc::kInvalidPacket));
     request.text = "\xc3\x28";

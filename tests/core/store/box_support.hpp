@@ -69,8 +69,8 @@ public:
     // Without running anything.
     void wait_for_a_task() {
         std::unique_lock<std::mutex> lock(mutex_);
-        const bool is_there = changed_.wait_for(lock, std::chrono::minutes{1},
-                                                [this] { return !tasks_.empty(); });
+        const bool is_there =
+            changed_.wait_for(lock, std::chrono::minutes{1}, [this] { return !tasks_.empty(); });
         REQUIRE(is_there);
     }
 
@@ -174,7 +174,8 @@ inline std::string to_string(const Outbox::Kept& kept) {
     }
     text += " |";
     for (const OutcomeRecord& record : kept.outcomes) {
-        text += " " + record.fp.to_string() + "=" + std::to_string(static_cast<int>(record.outcome));
+        text +=
+            " " + record.fp.to_string() + "=" + std::to_string(static_cast<int>(record.outcome));
     }
     return text;
 }

@@ -71,7 +71,7 @@ public:
             (void)!::write(says_[1], &word, 1);
             char ignored = 0;
             (void)!::read(hears_[0], &ignored, 1);
-            ::_exit(0);   // Without closing anything.
+            ::_exit(0);  // Without closing anything.
         }
         ::close(says_[1]);
         ::close(hears_[0]);
@@ -152,9 +152,9 @@ TEST_CASE("ClientFile: a truncated file is set aside, however short it is") {
     BoxWorld good;
     fill(good);
     const std::string content = content_of(good.path());
-    for (const std::size_t size : {std::size_t{1}, std::size_t{99}, std::size_t{100},
-                                   std::size_t{4095}, std::size_t{4096}, std::size_t{8192},
-                                   content.size() - 4096}) {
+    for (const std::size_t size :
+         {std::size_t{1}, std::size_t{99}, std::size_t{100}, std::size_t{4095}, std::size_t{4096},
+          std::size_t{8192}, content.size() - 4096}) {
         CAPTURE(size);
         BoxWorld world;
         write_file(world.path(), content.substr(0, size));
@@ -180,7 +180,9 @@ TEST_CASE("ClientFile: a log without its file is set aside") {
     CHECK(to_string(world.outbox()->load()) == " |");
 }
 
-TEST_CASE("ClientFile: what is set aside goes with its log, untouched, beside what was set aside before") {
+TEST_CASE(
+    "ClientFile: what is set aside goes with its log, untouched, beside what was set aside "
+    "before") {
     BoxWorld world;
     fill(world);
     const std::string path = world.folder.file("copy");

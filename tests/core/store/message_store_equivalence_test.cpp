@@ -84,8 +84,8 @@ private:
 
     void open_file() {
         std::string why;
-        auto opened = open_sqlite_message_store(folder_.file("petrel.db"), options_,
-                                                sqlite_epochs_, why, tuning_);
+        auto opened = open_sqlite_message_store(folder_.file("petrel.db"), options_, sqlite_epochs_,
+                                                why, tuning_);
         REQUIRE_MESSAGE(bool(opened), why);
         sqlite_ = std::move(*opened);
     }

@@ -254,7 +254,8 @@ TEST_CASE("SqliteInbox: an append that fails takes those behind it along, and ca
     CHECK(reopened(world) == "e/3 m3: e1 e2 e3");
 }
 
-TEST_CASE("SqliteInbox: whoever hears of a failure hears of all that fail with it, before anything new") {
+TEST_CASE(
+    "SqliteInbox: whoever hears of a failure hears of all that fail with it, before anything new") {
     DiskVfs disk;
     BoxWorld world;
     auto box = world.inbox();
@@ -290,9 +291,8 @@ TEST_CASE("SqliteInbox: what was handled and where to resume wait for the disk, 
     box->append(incoming(1, 3), world.answer("stored"));
     world.settle();
     disk.fail_writes(SQLITE_IOERR_WRITE);
-    box->record_handled(1, [&](std::error_code error) {
-        world.told += error ? " handled!" : " handled";
-    });
+    box->record_handled(
+        1, [&](std::error_code error) { world.told += error ? " handled!" : " handled"; });
     box->on_resume("f", 5);
     box->append({incoming(6)}, world.answer("6"));
     world.settle();
@@ -377,10 +377,17 @@ public:
         static const std::string many =
             "e5 e6 e7 e8 e9 e10 e11 e12 e13 e14 e15 e16 e17 e18 e19 e20";
         // After each call, as written down by hand.
-        static const std::vector<std::string> states = {
-            "none:", "e/0:", "e/3 m3: e1 e2 e3", "e/4 m4: e1 e2 e3 e4", "e/4 m4: e3 e4",
-            "e/20 m20: e3 e4 " + many, "e/20 m20: e4 " + many, "f/7: e4 " + many,
-            "f/8 m8: e4 " + many + " f8", "f/8 m8: f8", "f/8 m8:"};
+        static const std::vector<std::string> states = {"none:",
+                                                        "e/0:",
+                                                        "e/3 m3: e1 e2 e3",
+                                                        "e/4 m4: e1 e2 e3 e4",
+                                                        "e/4 m4: e3 e4",
+                                                        "e/20 m20: e3 e4 " + many,
+                                                        "e/20 m20: e4 " + many,
+                                                        "f/7: e4 " + many,
+                                                        "f/8 m8: e4 " + many + " f8",
+                                                        "f/8 m8: f8",
+                                                        "f/8 m8:"};
         return {states.begin() + static_cast<std::ptrdiff_t>(told_),
                 states.begin() + static_cast<std::ptrdiff_t>(asked_) + 1};
     }
@@ -426,7 +433,8 @@ void check_leftovers(const std::vector<Leftover>& leftovers) {
 
 }  // namespace
 
-TEST_CASE("SqliteInbox: a kill at any step of the disk leaves all that was told, and nothing by halves") {
+TEST_CASE(
+    "SqliteInbox: a kill at any step of the disk leaves all that was told, and nothing by halves") {
     for (const std::size_t burst : {1, 3, 100}) {
         CAPTURE(burst);
         DiskVfs disk;
@@ -454,8 +462,8 @@ TEST_CASE("SqliteInbox: a power cut at any step leaves all that was told, and no
         std::vector<Leftover> leftovers;
         crash.run(disk, [&](std::size_t step) {
             for (const int of_8 : {0, 4, 7}) {
-                const std::string target = crash.world.folder.file(
-                    "cut-" + std::to_string(step) + "-" + std::to_string(of_8));
+                const std::string target = crash.world.folder.file("cut-" + std::to_string(step) +
+                                                                   "-" + std::to_string(of_8));
                 disk.cut_power(fs::path(crash.world.path()).parent_path(), target,
                                [&] { return static_cast<int>(random() % 8) < of_8; });
                 leftovers.push_back({target + "/box", crash.allowed()});

@@ -87,7 +87,8 @@ TEST_CASE("SqliteOutbox: every field of an outcome survives") {
     rejected.code = 1025;
     {
         auto box = world.outbox();
-        box->record_outcomes({accepted, rejected, outcome_of("c", Outcome::kUnknown)}, world.answer());
+        box->record_outcomes({accepted, rejected, outcome_of("c", Outcome::kUnknown)},
+                             world.answer());
         world.settle();
     }
     const auto kept = world.outbox()->load();
@@ -437,9 +438,9 @@ class CrashRun {
 public:
     explicit CrashRun(std::size_t burst) : burst_(burst) {
         // The states after each call, as written down by hand.
-        states_ = {" |",           "a b |",       "a b c |",  "b c | a=0",
-                   "b c |",        "b c a |",     "c a | b=3", "c a | b=3",
-                   "c a d | b=3",  "c a d |",     " | c=0 a=1 d=2", " |"};
+        states_ = {" |",          "a b |",   "a b c |",        "b c | a=0",
+                   "b c |",       "b c a |", "c a | b=3",      "c a | b=3",
+                   "c a d | b=3", "c a d |", " | c=0 a=1 d=2", " |"};
     }
 
     void run(DiskVfs& disk, const std::function<void(std::size_t step)>& on_step) {
@@ -447,7 +448,9 @@ public:
         std::size_t steps = 0;
         disk.set_on_step([&] { on_step(steps++); });
         const std::vector<std::function<void()>> calls = {
-            [&] { box->append({outgoing("a", std::string(6'000, 'a')), outgoing("b")}, told()); },
+            [&] {
+                box->append({outgoing("a", std::string(6'000, 'a')), outgoing("b")}, told());
+            },
             [&] { box->append({outgoing("c")}, told()); },
             [&] { box->record_outcomes({outcome_of("a")}, told()); },
             [&] { box->remove_outcomes({fingerprint("a")}); },
@@ -458,7 +461,8 @@ public:
             [&] { box->remove_outcomes({fingerprint("b")}); },
             [&] {
                 box->record_outcomes({outcome_of("c"), outcome_of("a", Outcome::kRejected),
-                                      outcome_of("d", Outcome::kExpired)}, told());
+                                      outcome_of("d", Outcome::kExpired)},
+                                     told());
             },
             [&] {
                 box->remove_outcomes({fingerprint("c"), fingerprint("a"), fingerprint("d")});
@@ -522,7 +526,9 @@ void check_leftovers(const std::vector<Leftover>& leftovers) {
 
 }  // namespace
 
-TEST_CASE("SqliteOutbox: a kill at any step of the disk leaves all that was told, and nothing by halves") {
+TEST_CASE(
+    "SqliteOutbox: a kill at any step of the disk leaves all that was told, and nothing by "
+    "halves") {
     for (const std::size_t burst : {1, 3, 100}) {
         CAPTURE(burst);
         DiskVfs disk;
@@ -551,8 +557,8 @@ TEST_CASE("SqliteOutbox: a power cut at any step leaves all that was told, and n
         std::vector<Leftover> leftovers;
         crash.run(disk, [&](std::size_t step) {
             for (const int of_8 : {0, 4, 7}) {
-                const std::string target = crash.world.folder.file(
-                    "cut-" + std::to_string(step) + "-" + std::to_string(of_8));
+                const std::string target = crash.world.folder.file("cut-" + std::to_string(step) +
+                                                                   "-" + std::to_string(of_8));
                 disk.cut_power(fs::path(crash.world.path()).parent_path(), target,
                                [&] { return static_cast<int>(random() % 8) < of_8; });
                 leftovers.push_back({target + "/box", crash.allowed()});

@@ -34,9 +34,7 @@ private:
     std::array<std::uint8_t, 16> bytes_{};
 };
 
-inline Fingerprint fingerprint(const std::string& text) {
-    return Fingerprint::parse(text).value();
-}
+inline Fingerprint fingerprint(const std::string& text) { return Fingerprint::parse(text).value(); }
 
 // A folder of its own, gone with the object.
 class TemporaryFolder {

@@ -26,13 +26,13 @@ public:
     struct Script {
         std::mutex mutex;
         std::condition_variable changed;
-        bool is_closed = false;       // begin() waits while it is.
-        bool is_waiting = false;      // A begin() does.
+        bool is_closed = false;   // begin() waits while it is.
+        bool is_waiting = false;  // A begin() does.
         int failing_begins = 0;
-        int failing_commits = 0;      // The next ones.
-        bool is_disk_dead = false;    // All of them.
-        std::string poison;           // Commits with this text fail.
-        std::string poison_at_once;   // Appends of this text fail.
+        int failing_commits = 0;     // The next ones.
+        bool is_disk_dead = false;   // All of them.
+        std::string poison;          // Commits with this text fail.
+        std::string poison_at_once;  // Appends of this text fail.
         bool are_opens_failing = false;
         bool are_reads_failing = false;
         bool are_advances_failing = false;
@@ -517,8 +517,8 @@ TEST_CASE("StoreWriter: the observer hears of the disk's health once a change") 
     }
     world.writer.stop();
 
-    CHECK(world.fates() == std::vector<Fate>{Fate::kAccepted, Fate::kFailed, Fate::kFailed,
-                                             Fate::kAccepted});
+    CHECK(world.fates() ==
+          std::vector<Fate>{Fate::kAccepted, Fate::kFailed, Fate::kFailed, Fate::kAccepted});
     CHECK(world.listener.health == std::vector<std::string>{"the disk said no", ""});
 }
 
