@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -17,6 +18,10 @@ namespace petrel::test {
 class Host {
 public:
     explicit Host(AsioEventLoop& loop) : connector_(loop) {}
+    // A connection that still says goodbye ends with its host.
+    ~Host() {
+        while (!links_.empty()) (*links_.begin())->end({});
+    }
 
     petrel_transport table() {
         petrel_transport table{};
@@ -30,9 +35,9 @@ public:
     }
 
 private:
-    // Two owners: Petrel until release, the connection until its end.
-    struct Link final : Transport::Handler {
-        explicit Link(petrel_connection* report_to) : connection(report_to) {}
+    // Two owners: Petrel until release, the host until the connection's end.
+    struct Link final : Transport::Handler, std::enable_shared_from_this<Link> {
+        Link(Host& owner, petrel_connection* report_to) : host(owner), connection(report_to) {}
 
         void on_open(std::string_view subprotocol) override {
             petrel_connection_opened(connection, std::string(subprotocol).c_str());
@@ -49,13 +54,13 @@ private:
                                      info.reason.c_str(), info.http_status,
                                      info.retry_after ? info.retry_after->count() : -1);
             transport.reset();
-            self.reset();  // Perhaps the last.
+            host.links_.erase(shared_from_this());  // Perhaps the last owner.
         }
 
+        Host& host;
         petrel_connection* connection;
         std::unique_ptr<Transport> transport;
         std::size_t given = 0;
-        std::shared_ptr<Link> self;
     };
 
     static std::shared_ptr<Link>& link(void* data) {
@@ -64,13 +69,14 @@ private:
 
     static std::int32_t open(void* user_data, petrel_connection* connection, const char* url,
                              const char* subprotocol, void** connection_data) {
-        auto made = std::make_shared<Link>(connection);
-        made->self = made;
+        auto& host = *static_cast<Host*>(user_data);
+        const auto made = std::make_shared<Link>(host, connection);
+        host.links_.insert(made);
         ConnectOptions options;
         options.url = url;
         options.subprotocol = subprotocol;
-        made->transport = static_cast<Host*>(user_data)->connector_.connect(options, *made);
-        *connection_data = new std::shared_ptr<Link>(std::move(made));
+        made->transport = host.connector_.connect(options, *made);
+        *connection_data = new std::shared_ptr<Link>(made);
         return PETREL_OK;
     }
     static void send(void*, void* data, const char* text, std::size_t size) {
@@ -91,6 +97,7 @@ private:
     static void release(void*, void* data) { delete &link(data); }
 
     WebsocketppConnector connector_;
+    std::set<std::shared_ptr<Link>> links_;  // Whose end is not reported yet.
 };
 
 struct OnHost {
