@@ -66,7 +66,10 @@ public:
 
 struct TlsClientOptions {
     std::string ca_file;       // PEM; "" = the system's.
-    bool is_insecure = false;  // Verifies nothing. Says so in the log of whoever sets it.
+    bool is_insecure = false;  // Verifies nothing but pins. Whoever sets it says so in its log.
+    // Base64 of the SHA-256 of a public key (RFC 7469 section 2.4). Unless empty, one of them must
+    // be the server's; without is_insecure one of its verified authorities' will do too.
+    std::vector<std::string> pins;
 };
 
 struct ConnectOptions {
@@ -85,6 +88,8 @@ public:
                                                Transport::Handler& handler) = 0;
 };
 
+class TlsServer;  // transport/tls.hpp
+
 struct ListenOptions {
     std::string address = "127.0.0.1";
     std::uint16_t port = 0;                                       // 0 picks one.
@@ -95,6 +100,8 @@ struct ListenOptions {
     std::size_t connections_max = 100'000;  // Beyond: HTTP 503.
     std::string tls_cert_file;              // PEM chain; "" = plain ws.
     std::string tls_key_file;
+    // Wins over the files: shared by several listeners, and reloaded by whoever else holds it.
+    std::shared_ptr<TlsServer> tls;
     // The answer to a plain GET of a path in `paths`; 404 for others.
     std::string http_page = "A WebSocket endpoint.\n";
 };

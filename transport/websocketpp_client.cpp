@@ -3,6 +3,7 @@
 #include <charconv>
 #include <vector>
 
+#include "transport/tls.hpp"
 #include "transport/websocketpp_link.hpp"
 
 #include <websocketpp/client.hpp>
@@ -156,63 +157,6 @@ std::shared_ptr<websocketpp::client<Config>> make_endpoint(asio::io_context& io)
     return endpoint;
 }
 
-#if PETREL_HAS_TLS
-
-using Stream = asio::ssl::stream<asio::ip::tcp::socket>;
-
-// The library leaves no trace of a wrong name in the result of the verification.
-class HostCheck {
-public:
-    explicit HostCheck(const std::string& host) : check_(host) {}
-    bool operator()(bool is_chain_good, asio::ssl::verify_context& context) const {
-        if (check_(is_chain_good, context)) return true;
-        if (is_chain_good) {
-            X509_STORE_CTX_set_error(context.native_handle(), X509_V_ERR_HOSTNAME_MISMATCH);
-        }
-        return false;
-    }
-
-private:
-    asio::ssl::host_name_verification check_;
-};
-
-std::shared_ptr<asio::ssl::context> make_tls_context(const TlsClientOptions& options,
-                                                     std::string& why) {
-    SSL_CTX* handle = SSL_CTX_new(TLS_client_method());
-    if (!handle) {
-        why = "TLS cannot be set up";
-        return nullptr;
-    }
-    auto context = std::make_shared<asio::ssl::context>(handle);
-    SSL_CTX_set_min_proto_version(handle, TLS1_2_VERSION);
-    if (options.is_insecure) return context;
-    std::error_code error;
-    if (options.ca_file.empty()) {
-        context->set_default_verify_paths(error);
-        if (error) why = "the system's certificate authorities: " + error.message();
-    } else {
-        context->load_verify_file(options.ca_file, error);
-        if (error) why = "the CA file " + options.ca_file + ": " + error.message();
-    }
-    return error ? nullptr : context;
-}
-
-// False: `why` gets a sentence.
-bool prepare_stream(Stream& stream, const Url& url, bool is_insecure, std::string& why) {
-    std::error_code error;
-    stream.set_verify_mode(is_insecure ? asio::ssl::verify_none : asio::ssl::verify_peer, error);
-    if (!error && !is_insecure) stream.set_verify_callback(HostCheck(url.host), error);
-    std::error_code no_address;
-    asio::ip::make_address(url.host, no_address);
-    const bool is_name_set =
-        !no_address || SSL_set_tlsext_host_name(stream.native_handle(), url.host.c_str()) == 1;
-    if (!error && is_name_set) return true;
-    why = "TLS cannot be set up for " + url.host;
-    return false;
-}
-
-#endif  // PETREL_HAS_TLS
-
 }  // namespace
 
 struct WebsocketppConnector::Impl {
@@ -232,20 +176,20 @@ struct WebsocketppConnector::Impl {
             return con ? start<PlainConfig>(con, plain, *url, options, handler)
                        : fail(handler, error.message());
         }
-#if PETREL_HAS_TLS
-        const auto context = find_tls_context(options.tls, why);
+        const TlsContext context = tls_contexts.find(options.tls, why);
         if (!context) return fail(handler, why);
+#if PETREL_HAS_TLS
         if (!tls) tls = make_endpoint<TlsConfig>(loop.io);
         tls->set_tls_init_handler([context](websocketpp::connection_hdl) { return context; });
         std::error_code error;
         const auto con = tls->get_connection(library_url(*url), error);
         if (!con) return fail(handler, error.message());
-        if (!prepare_stream(con->get_socket(), *url, options.tls.is_insecure, why)) {
+        if (!prepare_tls_client(con->get_socket().native_handle(), url->host, options.tls, why)) {
             return fail(handler, why);
         }
         return start<TlsConfig>(con, tls, *url, options, handler);
 #else
-        return fail(handler, "this build has no TLS: wss:// is not possible");
+        return nullptr;  // Without TLS there is no context.
 #endif
     }
 
@@ -272,19 +216,9 @@ struct WebsocketppConnector::Impl {
 
     AsioEventLoop::Impl& loop;
     std::shared_ptr<websocketpp::client<PlainConfig>> plain;
+    TlsClientContexts tls_contexts;
 #if PETREL_HAS_TLS
-    std::shared_ptr<asio::ssl::context> find_tls_context(const TlsClientOptions& options,
-                                                         std::string& why) {
-        // Reading the system's authorities takes milliseconds; a CA file may have changed.
-        if (!options.ca_file.empty() || options.is_insecure) {
-            return make_tls_context(options, why);
-        }
-        if (!system_context) system_context = make_tls_context(options, why);
-        return system_context;
-    }
-
     std::shared_ptr<websocketpp::client<TlsConfig>> tls;
-    std::shared_ptr<asio::ssl::context> system_context;
 #endif
 };
 

@@ -3,8 +3,6 @@
 #include <asio.hpp>
 #if PETREL_HAS_TLS
 #include <asio/ssl.hpp>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
 #endif
 #include <websocketpp/concurrency/none.hpp>
 #include <websocketpp/config/core.hpp>
@@ -24,6 +22,8 @@
 #include <string>
 #include <system_error>
 #include <utility>
+
+#include "transport/tls.hpp"
 
 // How Petrel sets websocketpp up: one thread, no logs, no compression, and a few policies of its
 // own where the library's have gaps. For transport/*.cpp only.
@@ -207,7 +207,10 @@ protected:
             is_server_ ? asio::ssl::stream_base::server : asio::ssl::stream_base::client,
             [self, callback](std::error_code error) {
                 self->is_up_ = !error;
-                if (error) self->failure_ = self->describe(error);
+                if (error) {
+                    self->failure_ =
+                        describe_tls_failure(self->get_socket().native_handle(), error);
+                }
                 callback(error);
             });
     }
@@ -225,15 +228,6 @@ protected:
     }
 
 private:
-    std::string describe(std::error_code error) {
-        SSL* ssl = get_socket().native_handle();
-        const long result = SSL_get_verify_result(ssl);
-        if ((SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0 && result != X509_V_OK) {
-            return X509_verify_cert_error_string(result);
-        }
-        return error.message();
-    }
-
     bool is_server_ = false;
     bool is_up_ = false;
     std::string failure_;

@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "transport/tls.hpp"
 #include "transport/websocketpp_link.hpp"
 
 #include <websocketpp/server.hpp>
@@ -154,6 +155,7 @@ public:
     AcceptorFor(asio::io_context& io, asio::ip::tcp::acceptor socket, std::shared_ptr<Desk> desk)
         : io_(io),
           socket_(std::move(socket)),
+          incoming_(io),
           pause_(io),
           desk_(std::move(desk)),
           endpoint_(std::make_shared<Endpoint>()) {
@@ -164,16 +166,11 @@ public:
 
     Endpoint& endpoint() { return *endpoint_; }
 
+    // The connection object comes after its socket: it takes the certificate of its making.
     void accept() {
-        const ConnectionPtr con = endpoint_->get_connection();
-        if (!con) {
-            pause();
-            return;
-        }
-        con->endpoint = endpoint_;
-        socket_.async_accept(con->get_raw_socket(),
-                             [acceptor = this->shared_from_this(), con](std::error_code error) {
-                                 acceptor->on_accepted(con, error);
+        socket_.async_accept(incoming_,
+                             [acceptor = this->shared_from_this()](std::error_code error) {
+                                 acceptor->on_accepted(error);
                              });
     }
 
@@ -185,7 +182,7 @@ public:
     }
 
 private:
-    void on_accepted(const ConnectionPtr& con, std::error_code error) {
+    void on_accepted(std::error_code error) {
         if (!socket_.is_open()) return;
         if (error) {
             if (error == asio::error::connection_aborted) {
@@ -196,13 +193,21 @@ private:
             return;
         }
         const std::size_t room = desk_->options.connections_max;
-        if (*desk_->sockets < room || *desk_->sockets - room < kRefusalsMax) {
-            con->lease = count_in(desk_->sockets);
-            std::error_code ignored;
-            con->get_raw_socket().set_option(asio::ip::tcp::no_delay(true), ignored);
-            std::make_shared<ServerLink<Config>>(io_, desk_)->start(con);
-        }
+        if (*desk_->sockets < room || *desk_->sockets - room < kRefusalsMax) take();
+        std::error_code ignored;
+        incoming_.close(ignored);
         accept();
+    }
+
+    void take() {
+        const ConnectionPtr con = endpoint_->get_connection();
+        if (!con) return;
+        con->get_raw_socket() = std::move(incoming_);
+        con->endpoint = endpoint_;
+        con->lease = count_in(desk_->sockets);
+        std::error_code ignored;
+        con->get_raw_socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+        std::make_shared<ServerLink<Config>>(io_, desk_)->start(con);
     }
 
     void pause() {
@@ -214,6 +219,7 @@ private:
 
     asio::io_context& io_;
     asio::ip::tcp::acceptor socket_;
+    asio::ip::tcp::socket incoming_;  // Of the pending accept.
     asio::steady_timer pause_;
     std::shared_ptr<Desk> desk_;
     std::shared_ptr<Endpoint> endpoint_;
@@ -250,41 +256,6 @@ asio::ip::tcp::acceptor open_socket(asio::io_context& io, const ListenOptions& o
     return socket;
 }
 
-#if PETREL_HAS_TLS
-
-std::shared_ptr<asio::ssl::context> make_tls_context(const ListenOptions& options,
-                                                     std::string& failure, std::error_code& error) {
-    // Mozilla's intermediate recommendation, version 5.7; TLS 1.3 has its own list.
-    constexpr char kCiphers[] =
-        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-        "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-        "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
-        "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305";
-    SSL_CTX* handle = SSL_CTX_new(TLS_server_method());
-    if (!handle) {
-        error = std::make_error_code(std::errc::not_enough_memory);
-        failure = "TLS cannot be set up";
-        return nullptr;
-    }
-    auto context = std::make_shared<asio::ssl::context>(handle);
-    SSL_CTX_set_min_proto_version(handle, TLS1_2_VERSION);
-    SSL_CTX_set_options(handle, SSL_OP_NO_RENEGOTIATION);
-    SSL_CTX_set_cipher_list(handle, kCiphers);
-    context->use_certificate_chain_file(options.tls_cert_file, error);
-    if (error) {
-        failure = "the certificate " + options.tls_cert_file + ": " + error.message();
-        return nullptr;
-    }
-    context->use_private_key_file(options.tls_key_file, asio::ssl::context::pem, error);
-    if (error) {
-        failure = "the key " + options.tls_key_file + ": " + error.message();
-        return nullptr;
-    }
-    return context;
-}
-
-#endif  // PETREL_HAS_TLS
-
 }  // namespace
 
 struct WebsocketppListener::Impl {
@@ -294,20 +265,14 @@ struct WebsocketppListener::Impl {
         if (acceptor) {
             return fail(std::make_error_code(std::errc::already_connected), "already listening");
         }
-        const bool is_tls = !options.tls_cert_file.empty() || !options.tls_key_file.empty();
         std::error_code error;
-#if PETREL_HAS_TLS
-        std::shared_ptr<asio::ssl::context> context;
-        if (is_tls) {
-            std::string failure;
-            context = make_tls_context(options, failure, error);
-            if (!context) return fail(error, failure);
+        std::shared_ptr<TlsServer> tls_server = options.tls;
+        if (!tls_server && (!options.tls_cert_file.empty() || !options.tls_key_file.empty())) {
+            std::string why;
+            auto loaded = TlsServer::load(options.tls_cert_file, options.tls_key_file, why);
+            if (!loaded) return fail(loaded.error(), why);
+            tls_server = *loaded;
         }
-#else
-        if (is_tls) {
-            return fail(std::make_error_code(std::errc::not_supported), "this build has no TLS");
-        }
-#endif
         auto socket = open_socket(loop.io, options, error);
         if (error) {
             // Asio's own category for errno compares equal to no std::errc.
@@ -326,11 +291,11 @@ struct WebsocketppListener::Impl {
         desk->options = options;
         desk->handler = &handler;
 #if PETREL_HAS_TLS
-        if (is_tls) {
+        if (tls_server) {
             const auto tls =
                 std::make_shared<AcceptorFor<TlsConfig>>(loop.io, std::move(socket), desk);
             tls->endpoint().set_tls_init_handler(
-                [context](websocketpp::connection_hdl) { return context; });
+                [tls_server](websocketpp::connection_hdl) { return tls_server->context(); });
             tls->accept();
             acceptor = tls;
             return port;

@@ -85,6 +85,26 @@ public:
         }
     }
 
+    // Behind what the file holds already: a chain.
+    void append(const std::string& cert_file) const {
+        if (FILE* file = std::fopen(cert_file.c_str(), "a")) {
+            PEM_write_X509(file, cert_.get());
+            std::fclose(file);
+        }
+    }
+
+    // Of its public key, as RFC 7469 writes it.
+    std::string pin() const {
+        unsigned char* der = nullptr;
+        const int size = i2d_PUBKEY(key_.get(), &der);
+        unsigned char digest[32];
+        EVP_Digest(der, static_cast<std::size_t>(size), digest, nullptr, EVP_sha256(), nullptr);
+        OPENSSL_free(der);
+        unsigned char text[45];
+        EVP_EncodeBlock(text, digest, sizeof digest);
+        return reinterpret_cast<const char*>(text);
+    }
+
 private:
     void add_extension(int id, const char* value) {
         X509V3_CTX context;
