@@ -1,7 +1,11 @@
 #include "tools/petrel/demo_score.hpp"
 
 #include <doctest/doctest.h>
+#include <stdlib.h>
+#include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
 #include <string>
 
 using namespace petrel;
@@ -45,6 +49,19 @@ struct Score {
     DemoScore score;
     Ledger::Source alice = score.open_source("alice");
     Ledger::Source bob = score.open_source("bob");
+};
+
+struct TraceFile {
+    TraceFile() {
+        path = (std::filesystem::temp_directory_path() / "petrel-trace-XXXXXX").string();
+        const int descriptor = mkstemp(path.data());
+        REQUIRE(descriptor >= 0);
+        ::close(descriptor);
+    }
+    ~TraceFile() { ::unlink(path.c_str()); }
+    TraceFile(const TraceFile&) = delete;
+    TraceFile& operator=(const TraceFile&) = delete;
+    std::string path;
 };
 
 }  // namespace
@@ -107,22 +124,19 @@ TEST_CASE("DemoScore: accepted and lost on the way is lost") {
     CHECK_FALSE(world.score.report().is_ok());
 }
 
-TEST_CASE("DemoScore: the gateway's trace reaches the ledger, what it has no name for does not") {
+TEST_CASE("DemoScore: what the gateway's lives wrote into its trace reaches the ledger") {
     Score world(1);
     world.queue(1);
-    const Fingerprint fp = Score::fp(1);
-    TraceEvent event;
-    event.event = "duplicate";
-    event.app = "default";
-    event.from = "alice";
-    event.fp = &fp;
-    world.score.on_trace(event);
-    event.event = "login";
-    world.score.on_trace(event);
-    event.fp = nullptr;
-    event.event = "duplicate";
-    world.score.on_trace(event);
+    const TraceFile trace;
+    std::ofstream(trace.path) << R"({"event":"login","app":"default","user":"alice"})" << '\n'
+                              << R"({"event":"duplicate","app":"default","from":"alice","fp":"f1"})"
+                              << '\n'
+                              << R"({"event":"dupl)";  // A kill.
+    std::string why;
+    REQUIRE_MESSAGE(world.score.read_trace(trace.path, why), why);
     CHECK(world.score.report().duplicates_suppressed == 1);
+    CHECK_FALSE(world.score.read_trace(trace.path + ".none", why));
+    CHECK_FALSE(why.empty());
 }
 
 TEST_CASE("DemoScore: a wake ends the waiting") {

@@ -509,6 +509,10 @@ def demonstrates(folder):
     storm = demo.events("storm")[0]
     check("there was a storm", storm["dropped"] > 0 and storm["duplicated"] > 0 and
           storm["resets"] > 0, storm)
+    check("the gateway and a user were killed, and came back",
+          [(e["event"], e["who"]) for e in demo.events() if e["event"] in ("crash", "restart")] ==
+          [("crash", "gateway"), ("restart", "gateway"), ("crash", "alice"), ("restart", "alice")],
+          demo.lines)
     check("it shows in the ledger", verdict["retransmitted"] > 0 and verdict["reconnects"] > 0 and
           verdict["duplicatesSuppressed"] > 0, verdict)
     calm = Process("demo", "--calm", "--messages", "50", "--users", "2", env=env)
@@ -521,6 +525,32 @@ def demonstrates(folder):
     check("Ctrl-C ends it with 1 and the ledger so far", stopped.finish() == 1 and
           stopped.events()[-1]["event"] == "verdict", stopped.said())
     check("it leaves nothing behind", list(folder.glob("petrel-demo-*")) == [])
+
+
+def children_of(pid):
+    """The processes whose parent it is."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as stat:
+                if entry.isdigit() and int(stat.read().rsplit(")", 1)[1].split()[1]) == pid:
+                    found.append(int(entry))
+        except OSError:
+            pass
+    return found
+
+
+@test
+def takes_its_processes_along(folder):
+    demo = Process("demo", "--json", "--messages", "100000", env={"TMPDIR": str(folder)})
+    demo.wait_event("progress")
+    children = children_of(demo.popen.pid)
+    check("the gateway and a user are processes", len(children) == 2, children)
+    handles = [os.pidfd_open(child) for child in children]
+    demo.signal(signal.SIGKILL)
+    for handle in handles:
+        check("killed, it leaves none behind", select.select([handle], [], [], PATIENCE)[0])
+        os.close(handle)
 
 
 # ---- what goes wrong ----

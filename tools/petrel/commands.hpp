@@ -21,6 +21,7 @@ namespace petrel::tools {
 
 void add_chat(CLI::App& root, ExitStatus& exit);
 void add_demo(CLI::App& root, ExitStatus& exit);
+void add_demo_user(CLI::App& root, ExitStatus& exit);
 void add_echo(CLI::App& root, ExitStatus& exit);
 void add_gateway(CLI::App& root, ExitStatus& exit);
 void add_listen(CLI::App& root, ExitStatus& exit);

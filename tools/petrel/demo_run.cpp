@@ -1,14 +1,15 @@
 #include "tools/petrel/demo_run.hpp"
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <future>
 #include <system_error>
 #include <thread>
 #include <utility>
 
-#include "core/gateway/authenticator.hpp"
-#include "core/store/sqlite_message_store.hpp"
 #include "tools/petrel/log.hpp"
+#include "tools/petrel/log_event.hpp"
 #include "tools/petrel/options.hpp"
 #include "transport/asio_event_loop.hpp"
 #include "transport/websocketpp_client.hpp"
@@ -17,6 +18,11 @@
 namespace petrel::tools {
 
 using namespace std::chrono_literals;
+
+namespace {
+// Opening a store that was left by a kill takes milliseconds; a slow disk may need more.
+constexpr std::chrono::seconds kStartPatience{10};
+}  // namespace
 
 // ---- TemporaryFolder ----
 
@@ -36,39 +42,32 @@ TemporaryFolder::~TemporaryFolder() {
 
 // ---- DemoGateway ----
 
-DemoGateway::DemoGateway(std::string store_file, TraceSink& trace)
-    : store_file_(std::move(store_file)), trace_(trace) {}
-
-DemoGateway::~DemoGateway() { stop(); }
+DemoGateway::DemoGateway(std::string store_file, std::string trace_file)
+    // It is to complain of nothing that a demo means to be so, as --auth open.
+    : arguments_({"gateway", "--listen", "127.0.0.1:0", "--store", std::move(store_file), "--trace",
+                  std::move(trace_file), "--heartbeat", "1s", "--json", "--log-level",
+                  is_logged(LogLevel::kInfo) ? log_level_name() : "error"}) {}
 
 bool DemoGateway::start(std::string& why) {
-    auto store = open_sqlite_message_store(store_file_, StoreOptions(), epochs_, why);
-    if (!store) return false;
-    GatewayOptions options;
-    options.listen.port = 0;
-    // Everything happens in seconds here instead of minutes, failures too.
-    options.session.heartbeat = 1s;
-    options.session.login_deadline = 3s;
-    options.session.drain_window_ms = 500;
-    options.drain_deadline = 2s;
-    options.trace = &trace_;
-    options.on_log = [](LogLevel level, std::string_view text) { log(level, text); };
-    gateway_ = std::make_unique<Gateway>(options, std::move(*store),
-                                         std::make_unique<OpenAuthenticator>());
-    const auto port = gateway_->start(why);
-    if (!port) {
-        gateway_.reset();
+    const auto heard = std::make_shared<std::promise<std::string>>();
+    auto url = heard->get_future();
+    const auto on_line = [heard, parser = std::make_shared<LogEventParser>(),
+                          is_told = false](const std::string& line) mutable {
+        const LogEvent* const event = parser->parse(line);
+        if (event == nullptr || event->event != "listening" || is_told) return;
+        is_told = true;
+        heard->set_value(std::string(event->url));
+    };
+    if (!child_.start(arguments_, on_line, why)) return false;
+    const auto deadline = std::chrono::steady_clock::now() + kStartPatience;
+    while (url.wait_for(20ms) != std::future_status::ready) {
+        if (child_.is_running() && std::chrono::steady_clock::now() < deadline) continue;
+        why = child_.is_running() ? "it does not listen" : "it ended at once";
+        child_.kill();
         return false;
     }
-    url_ = to_url({options.listen.address, *port});
+    url_ = url.get();
     return true;
-}
-
-void DemoGateway::stop() {
-    if (!gateway_) return;
-    gateway_->stop();
-    counters_ += gateway_->counters();
-    gateway_.reset();
 }
 
 // ---- DemoStorm ----
@@ -114,80 +113,10 @@ void DemoStorm::stop() {
     impl_->thread.join();
 }
 
+void DemoStorm::set_target(const std::string& url) {
+    impl_->loop.post([this, url] { impl_->storm.set_target(url); });
+}
+
 Storm::Stats DemoStorm::stats() const { return impl_->storm.stats(); }
-
-// ---- DemoUser ----
-
-DemoUser::DemoUser(std::string name, std::string url, DemoScore& score)
-    : name_(std::move(name)),
-      url_(std::move(url)),
-      score_(score),
-      source_(score.open_source(name_)) {}
-
-DemoUser::~DemoUser() { end(); }
-
-void DemoUser::begin(Runtime& runtime) {
-    ClientOptions options;
-    EngineOptions& engine = options.engine;
-    engine.require_v1 = true;
-    engine.user = name_;
-    engine.device = device_;
-    // Quick to notice and quick to come back: the storm shows in seconds what takes others hours.
-    engine.relogin.backoff_base = 100ms;
-    engine.relogin.backoff_max = 2s;
-    engine.relogin.connect_timeout = 2s;
-    engine.relogin.login_timeout = 1s;
-    engine.keepalive.round_trip.timeout_min = 500ms;
-    engine.keepalive.round_trip.timeout_max = 2s;
-    options.connect.url = url_;
-    options.connect.handshake_timeout = 2s;
-    options.on_event = [this](const Event& event) {
-        score_.on_event(source_, name_, device_, event);
-    };
-    options.on_log = [](LogLevel level, std::string_view text) { log(level, text); };
-    client_ = std::make_unique<Client>(runtime, std::move(options));
-    client_->login();
-}
-
-void DemoUser::end() {
-    if (!client_) return;
-    client_->logout(true);
-    add(ended_, client_->stats());
-    client_.reset();
-}
-
-void DemoUser::send(const std::string& to, std::string text) {
-    SendRequest request;
-    request.to = to;
-    request.text = std::move(text);
-    request.fp = fingerprints_.next();
-    const Fingerprint fp = request.fp;
-    const std::string copy = request.text;
-    client_->send_async(std::move(request), [this, fp, to, copy](Result<Fingerprint> taken) {
-        if (taken) {
-            score_.on_queued(source_, name_, device_, fp, to, copy);
-        } else {
-            log(LogLevel::kError, "a message was not queued: " + taken.error().message());
-        }
-    });
-}
-
-EngineStats DemoUser::stats() const {
-    EngineStats sum = ended_;
-    if (client_) add(sum, client_->stats());
-    return sum;
-}
-
-ClientState DemoUser::state() const { return client_ ? client_->state() : ClientState::kOffline; }
-
-void DemoUser::add(EngineStats& sum, const EngineStats& stats) {
-    sum.sent += stats.sent;
-    sum.accepted += stats.accepted;
-    sum.received += stats.received;
-    sum.retransmitted += stats.retransmitted;
-    sum.duplicates += stats.duplicates;
-    sum.gaps += stats.gaps;
-    sum.reconnects += stats.reconnects;
-}
 
 }  // namespace petrel::tools

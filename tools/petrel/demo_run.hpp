@@ -1,14 +1,11 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "core/client/client.hpp"
-#include "core/gateway/gateway.hpp"
-#include "tools/petrel/demo_score.hpp"
+#include "tools/petrel/child_process.hpp"
 #include "tools/petrel/storm_proxy.hpp"
 
 // The parts of `petrel demo`, each of which can be taken down and put up again.
@@ -29,26 +26,24 @@ private:
     std::string path_;
 };
 
-// A gateway on a free port with its store in a file.
+// A gateway on a free port, in a process of its own, with its store in a file.
 class DemoGateway {
 public:
-    DemoGateway(std::string store_file, TraceSink& trace);
-    ~DemoGateway();  // Stops.
+    DemoGateway(std::string store_file, std::string trace_file);
 
     // False with a sentence in `why`. Started again, it opens the same store at another port.
     bool start(std::string& why);
-    void stop();  // Drains. Idempotent.
+    void kill() { child_.kill(); }  // SIGKILL.
+    // Drains. True when it then ended with 0. Idempotent.
+    bool stop() { return child_.finish(); }
+    bool is_running() const { return child_.is_running(); }
 
     const std::string& url() const { return url_; }
-    SessionCounters counters() const { return counters_; }  // Of all that were stopped.
 
 private:
-    const std::string store_file_;
-    TraceSink& trace_;
-    UuidSource epochs_;
-    std::unique_ptr<Gateway> gateway_;
+    const std::vector<std::string> arguments_;
     std::string url_;
-    SessionCounters counters_;
+    ChildProcess child_;
 };
 
 // A storm in front of it, on a thread of its own.
@@ -59,6 +54,8 @@ public:
 
     bool start(std::string& why);
     void stop();  // Idempotent.
+    // For connections from now on. Not before start().
+    void set_target(const std::string& url);
 
     const std::string& url() const { return url_; }
     Storm::Stats stats() const;  // After stop().
@@ -67,33 +64,6 @@ private:
     struct Impl;
     std::unique_ptr<Impl> impl_;
     std::string url_;
-};
-
-// One user who writes to others and is written to.
-class DemoUser {
-public:
-    DemoUser(std::string name, std::string url, DemoScore& score);
-    ~DemoUser();  // Ends.
-
-    void begin(Runtime& runtime);  // Logs in.
-    void end();                    // Logs out; what has no outcome gets one. Idempotent.
-    void send(const std::string& to, std::string text);
-
-    const std::string& name() const { return name_; }
-    EngineStats stats() const;  // Of all its lives.
-    ClientState state() const;
-
-private:
-    static void add(EngineStats& sum, const EngineStats& stats);
-
-    const std::string name_;
-    const std::string device_ = "demo";
-    const std::string url_;
-    DemoScore& score_;
-    const Ledger::Source source_;
-    std::unique_ptr<Client> client_;
-    EngineStats ended_;
-    UuidSource fingerprints_;
 };
 
 }  // namespace petrel::tools

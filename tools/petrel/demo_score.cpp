@@ -4,6 +4,8 @@
 #include <utility>
 #include <variant>
 
+#include "tools/petrel/ledger_reader.hpp"
+
 namespace petrel::tools {
 namespace {
 
@@ -102,20 +104,9 @@ void DemoScore::on_message(Ledger::Source source, const std::string& user,
     }
 }
 
-void DemoScore::on_trace(const TraceEvent& event) {
-    if (event.fp == nullptr || event.fp->empty()) return;
-    const std::string fp = event.fp->to_string();
-    const MessageKey key{event.app.empty() ? kApp : event.app, event.from, fp};
+bool DemoScore::read_trace(const std::string& path, std::string& why) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (event.event == "committed") {
-        ledger_.committed(gateway_, key, event.to, event.cseq);
-    } else if (event.event == "duplicate") {
-        ledger_.duplicate(gateway_, key);
-    } else if (event.event == "pushed") {
-        ledger_.pushed(gateway_, key);
-    } else if (event.event == "refused") {
-        ledger_.refused(gateway_, key, event.code);
-    }
+    return LedgerReader(ledger_).read_file(path, why);
 }
 
 DemoScore::Progress DemoScore::progress() const {

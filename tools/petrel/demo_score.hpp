@@ -9,14 +9,13 @@
 #include <vector>
 
 #include "core/client/engine.hpp"
-#include "core/gateway/trace.hpp"
 #include "tools/petrel/ledger.hpp"
 
 namespace petrel::tools {
 
 // What the users and the gateway of a demo say they did: the ledger, and how far it all is.
 // Thread-safe.
-class DemoScore final : public TraceSink {
+class DemoScore {
 public:
     explicit DemoScore(std::uint64_t messages) : messages_(messages) {}
 
@@ -28,14 +27,15 @@ public:
 
     Ledger::Source open_source(const std::string& name);
 
-    // ---- of the users, on the engine's thread ----
+    // ---- of the users, on any thread ----
+    // Before the user is told to send it, in the order of sending.
     void on_queued(Ledger::Source source, const std::string& from, const std::string& device,
                    const Fingerprint& fp, const std::string& to, const std::string& text);
     void on_event(Ledger::Source source, const std::string& user, const std::string& device,
                   const Event& event);
 
-    // ---- of the gateway, on any of its threads ----
-    void on_trace(const TraceEvent& event) override;
+    // ---- of the gateway: all that its lives have written. False with a sentence in `why`.
+    bool read_trace(const std::string& path, std::string& why);
 
     Progress progress() const;
     // Waits for everything to be settled and delivered, or for wake(), or for so long.
@@ -66,7 +66,6 @@ private:
     mutable std::mutex mutex_;  // Guards everything below.
     std::condition_variable changed_;
     Ledger ledger_;
-    Ledger::Source gateway_ = ledger_.open_source("gateway");
     std::unordered_map<Fingerprint, Message> open_;  // By fingerprint, all that were queued.
     Progress progress_;
     bool is_woken_ = false;

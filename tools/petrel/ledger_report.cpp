@@ -95,7 +95,7 @@ std::string Report::verdict() const {
     add_part(text, rejected, "rejected");
     add_part(text, expired, "expired");
     add_part(text, cancelled, "cancelled");
-    add_part(text, redelivered, "redelivered, marked so");
+    if (is_redelivered_told) add_part(text, redelivered, "redelivered, marked so");
     add_part(text, after_break, "delivered again after a break");
     add_part(text, not_judged, "not judged (no sender's log, or sent without QoS)");
     add_part(text, overflow, "events beyond the ledger's limit");
@@ -112,6 +112,7 @@ std::string Report::table() const {
     add_row(text, "redelivered", redelivered);
     add_row(text, "reconnects", reconnects);
     if (breaks > 0) add_row(text, "breaks", breaks);
+    if (crashes > 0) add_row(text, "crashes", crashes);
     if (p50_ms) add_row(text, "p50 until accepted", format_ms(*p50_ms));
     if (p99_ms) add_row(text, "p99 until accepted", format_ms(*p99_ms));
     return text;

@@ -82,9 +82,11 @@ struct Report {
     std::uint64_t after_break = 0;            // Times a device got a message again after a break.
     std::uint64_t reconnects = 0;             // Logins of each source but its first.
     std::uint64_t breaks = 0;
+    std::uint64_t crashes = 0;  // Processes killed; only a demo knows.
     bool has_trace = false;
     bool is_order_judged = true;
-    std::optional<double> p50_ms;  // From queueing to the ack.
+    bool is_redelivered_told = true;  // In the verdict, too.
+    std::optional<double> p50_ms;     // From queueing to the ack.
     std::optional<double> p99_ms;
 
     std::vector<JudgedMessage> problems;  // The first few that make is_ok() false.

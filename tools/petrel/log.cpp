@@ -29,6 +29,16 @@ void set_log_level(LogLevel lowest) noexcept { lowest_level = static_cast<int>(l
 
 bool is_logged(LogLevel level) noexcept { return static_cast<int>(level) >= lowest_level; }
 
+const char* log_level_name() noexcept {
+    switch (static_cast<LogLevel>(lowest_level.load())) {
+        case LogLevel::kDebug: return "debug";
+        case LogLevel::kInfo: return "info";
+        case LogLevel::kWarning: return "warn";
+        case LogLevel::kError: return "error";
+    }
+    return "warn";
+}
+
 void log(LogLevel level, std::string_view text) {
     if (!is_logged(level)) return;
     timespec now{};

@@ -18,15 +18,16 @@ struct NumberField {
     std::optional<std::uint64_t> LogEvent::*field;
 };
 
-constexpr std::array<TextField, 9> kTexts{{{"event", &LogEvent::event},
-                                           {"fp", &LogEvent::fp},
-                                           {"from", &LogEvent::from},
-                                           {"to", &LogEvent::to},
-                                           {"app", &LogEvent::app},
-                                           {"user", &LogEvent::user},
-                                           {"device", &LogEvent::device},
-                                           {"conv", &LogEvent::conv},
-                                           {"epoch", &LogEvent::epoch}}};
+constexpr std::array<TextField, 10> kTexts{{{"event", &LogEvent::event},
+                                            {"fp", &LogEvent::fp},
+                                            {"from", &LogEvent::from},
+                                            {"to", &LogEvent::to},
+                                            {"app", &LogEvent::app},
+                                            {"user", &LogEvent::user},
+                                            {"device", &LogEvent::device},
+                                            {"conv", &LogEvent::conv},
+                                            {"epoch", &LogEvent::epoch},
+                                            {"url", &LogEvent::url}}};
 constexpr std::array<NumberField, 8> kNumbers{{{"cseq", &LogEvent::cseq},
                                                {"seq", &LogEvent::seq},
                                                {"attempts", &LogEvent::attempts},

@@ -19,6 +19,7 @@ struct LogEvent {
     std::string_view fp;
     std::string_view conv;
     std::string_view epoch;
+    std::string_view url;
     std::optional<std::uint64_t> cseq;
     std::optional<std::uint64_t> seq;
     std::optional<std::uint64_t> height;  // "h"

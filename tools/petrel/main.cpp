@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
 
     ExitStatus exit = ExitStatus::kDone;
     add_demo(app, exit);
+    add_demo_user(app, exit);
     add_gateway(app, exit);
     add_send(app, exit);
     add_simulate(app, exit);
