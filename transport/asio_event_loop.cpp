@@ -82,8 +82,10 @@ public:
     void arm(TimePoint deadline) override {
         state_->deadline = deadline;
         state_->is_armed = true;
-        // A wait that ends earlier goes on by itself: moving a deadline back costs nothing.
-        if (state_->is_waiting && state_->wakes_at <= deadline) return;
+        // A wait that ends earlier goes on by itself: moving a deadline back costs nothing. One
+        // that has ended is about to wake: to begin it anew at every turn of a busy loop would put
+        // off an overdue alarm for as long as the loop is busy.
+        if (state_->is_waiting && state_->wakes_at <= std::max(deadline, steady_now())) return;
         state_->is_waiting = true;
         state_->wait();
     }

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -227,4 +228,42 @@ TEST_CASE("Alarm: it may destroy itself when it fires, or arm itself") {
         alarm->arm(loop.now());
         CHECK(run_until(loop, [&] { return fired == 3; }));
     }
+}
+
+TEST_CASE("AsioEventLoop: an overdue alarm goes off though it is armed again at every turn") {
+    AsioEventLoop loop;
+    bool has_gone_off = false;
+    const auto alarm = loop.make_alarm([&] {
+        has_gone_off = true;
+        loop.stop();
+    });
+    const auto due = loop.now();
+    // A busy owner: each turn of it arms for its earliest deadline, which has passed.
+    int turns = 0;
+    std::function<void()> turn = [&] {
+        alarm->arm(due);
+        if (++turns == 10'000) return loop.stop();
+        loop.post(turn);
+    };
+    loop.post(turn);
+
+    loop.run();
+
+    CHECK(has_gone_off);
+}
+
+TEST_CASE("AsioEventLoop: an alarm moved from an overdue deadline to a later one waits for it") {
+    AsioEventLoop loop;
+    EventLoop::TimePoint went_off{};
+    const auto alarm = loop.make_alarm([&] {
+        went_off = loop.now();
+        loop.stop();
+    });
+    const auto begin = loop.now();
+    alarm->arm(begin);
+    alarm->arm(begin + 20ms);
+
+    loop.run();
+
+    CHECK(went_off >= begin + 20ms);
 }

@@ -46,6 +46,9 @@ FaultDice::Decision FaultDice::next(const Faults& faults) {
 TimeDice::TimeDice(std::uint64_t seed, std::uint64_t connection)
     : state_(start_state(seed, connection, 2)) {}
 
+TimeDice::TimeDice(std::uint64_t seed, std::uint64_t connection, std::uint64_t step)
+    : state_(start_state(seed, connection, 3 + step)) {}
+
 std::chrono::nanoseconds TimeDice::around(std::chrono::nanoseconds mean) {
     return scaled(mean, 0.5 + next_share(state_));
 }

@@ -42,6 +42,8 @@ private:
 class TimeDice {
 public:
     TimeDice(std::uint64_t seed, std::uint64_t connection);
+    // Those of one step of a script, so that another step changes nothing about it.
+    TimeDice(std::uint64_t seed, std::uint64_t connection, std::uint64_t step);
 
     // Between half and 1.5 times `mean`.
     std::chrono::nanoseconds around(std::chrono::nanoseconds mean);

@@ -69,6 +69,10 @@ private:
         FaultDice dice;
     };
 
+    void tell(std::string_view what, Direction direction = Direction::kToTarget,
+              std::string_view packet = {}) const {
+        if (storm_.options_.on_fault) storm_.options_.on_fault(what, number_, direction, packet);
+    }
     void on_target_open();
     void on_text(Direction direction, std::string_view text);
     void on_closed(Direction direction, const CloseInfo& info);
@@ -122,7 +126,12 @@ Storm::Link::Link(Storm& storm, std::uint64_t number, std::unique_ptr<Transport>
       target_side_(*this, Direction::kToClient),
       client_(std::move(client_transport)),
       flush_timer_(storm.timers_, "storm flush", [this] { flush(); }),
-      reset_timer_(storm.timers_, "storm reset", [this] { ++storm_.stats_.resets, cut(); }),
+      reset_timer_(storm.timers_, "storm reset",
+                   [this] {
+                       ++storm_.stats_.resets;
+                       tell("cut");
+                       cut();
+                   }),
       stall_timer_(storm.timers_, "storm stall", [this] { stall(); }) {
     client_->set_handler(client_side_);
     const Faults& faults = storm.options_.faults;
@@ -169,10 +178,14 @@ void Storm::Link::on_text(Direction direction, std::string_view text) {
     const FaultDice::Decision decision = lane(direction).dice.next(storm_.options_.faults);
     if (decision.is_dropped) {
         ++stats.dropped;
+        tell("drop", direction, text);
         return;
     }
     if (decision.delay.count() > 0) ++stats.delayed;
-    if (decision.is_duplicated) ++stats.duplicated;
+    if (decision.is_duplicated) {
+        ++stats.duplicated;
+        tell("duplicate", direction, text);
+    }
     push(direction, {Item::Kind::kText, {}, std::string(text), 0}, decision.delay);
     if (decision.is_duplicated) {
         push(direction, {Item::Kind::kText, {}, std::string(text), 0}, decision.duplicate_delay);
@@ -271,6 +284,7 @@ void Storm::Link::stall() {
     if (!is_stalled_) {
         is_stalled_ = true;
         ++storm_.stats_.stalls;
+        tell("stall");
         flush_timer_.stop();
         stall_timer_.start(storm_.options_.faults.stall);
         return;

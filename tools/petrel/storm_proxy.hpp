@@ -2,9 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "daemons/timer.hpp"
@@ -44,6 +46,11 @@ public:
         // Held in both directions of a connection together; beyond, it is cut.
         std::size_t queued_bytes_max = 16 * 1024 * 1024;
         std::size_t connections_max = 10'000;
+        // For a log: what was done to which packet ("" of a connection's). Connections count
+        // from 1.
+        std::function<void(std::string_view what, std::uint64_t connection, Direction direction,
+                           std::string_view packet)>
+            on_fault;
     };
     struct Stats {
         std::uint64_t connections = 0;
