@@ -124,13 +124,15 @@ private:
         LineReader reader(STDIN_FILENO, kLineBytesMax);
         std::string line;
         for (;;) {
-            if (!wait_for_room()) return;
-            switch (reader.next(line, 200, stop_descriptor)) {
+            const bool is_in_time = wait_for_room();
+            if (!is_in_time && !may_still_take()) return;
+            switch (reader.next(line, is_in_time ? 200 : 0, stop_descriptor)) {
                 case LineReader::Status::kLine:
                     if (!has_recipient()) return;
                     submit(std::move(line));
                     break;
                 case LineReader::Status::kTimeout:
+                    if (!is_in_time) return;
                     if (command_.to.empty() && !has_open()) return;
                     break;
                 case LineReader::Status::kTooLong:
@@ -168,6 +170,12 @@ private:
             changed_.wait_for(lock, std::chrono::milliseconds{100});
         }
         return false;
+    }
+
+    // Time is up, but a file keeps what standard input already holds, for the next run.
+    bool may_still_take() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return has_file() && !is_stopped_ && open_.has_room();
     }
 
     void wait_for_outcomes() {
