@@ -62,6 +62,9 @@ petrel_stats show_stats(const EngineStats& stats) {
     out.kept = stats.kept;
     out.in_flight = stats.in_flight;
     out.unhandled = stats.unhandled;
+    out.reconnects_broken = stats.reconnects_broken;
+    out.reconnects_closed = stats.reconnects_closed;
+    out.reconnects_silent = stats.reconnects_silent;
     return out;
 }
 

@@ -171,7 +171,12 @@ struct EngineStats {
     std::uint64_t retransmitted = 0, duplicates = 0, gaps = 0;
     std::uint64_t malformed = 0, ignored = 0, unknown_acks = 0;
     std::uint64_t logins = 0, reconnects = 0;
-    Duration round_trip{0};  // Smoothed; 0 before any sample.
+    // Of reconnects, by how the connection before ended; the rest by this side: a hint of the
+    // app's, a login without answer, a violation, a new token.
+    std::uint64_t reconnects_broken = 0;  // Cut or reset: no close frame.
+    std::uint64_t reconnects_closed = 0;  // By the server, with a close frame.
+    std::uint64_t reconnects_silent = 0;  // Found dead by keepalive.
+    Duration round_trip{0};               // Smoothed; 0 before any sample.
     std::size_t kept = 0, in_flight = 0, unhandled = 0;
 };
 

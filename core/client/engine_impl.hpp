@@ -86,6 +86,9 @@ private:
         Impl& engine_;
     };
 
+    // How an open connection came to its end.
+    enum class LinkEnd : std::uint8_t { kOurs, kBroken, kClosed, kSilent };
+
     // A message on its way into the outbox.
     struct Pending {
         OutboxRecord record;
@@ -205,6 +208,7 @@ private:
     void go_online_plain();
     void end_session();
     void reconnect(std::uint16_t code, std::string_view reason);
+    void count_reconnect(LinkEnd before);
     void want_token(int code);
     void write_frame();
     bool is_socket_full() const;
@@ -291,6 +295,7 @@ private:
     Connection connection_;
     ProfileId profile_;  // As spoken, or to be asked for.
     Cause cause_;
+    LinkEnd link_end_ = LinkEnd::kOurs;  // Of the last connection that was open.
     ClientState reported_state_ = ClientState::kOffline;
     std::uint64_t generation_ = 0;                  // 0: the app has asked, and no reply came yet.
     std::optional<std::int64_t> first_login_time_;  // mobileimsdk; none: as generation_ 0.

@@ -12,6 +12,7 @@ namespace petrel {
 namespace {
 
 constexpr std::uint16_t kNormalClose = 1000;
+constexpr std::uint16_t kNoCloseFrame = 1006;  // RFC 6455 section 7.1.5.
 constexpr std::uint16_t kTooLargeClose = 1009;
 constexpr std::uint16_t kSilentClose = 4002;
 constexpr std::uint16_t kViolationClose = 4006;
@@ -83,11 +84,21 @@ void Engine::Impl::on_connected(TimePoint now, std::uint64_t attempt,
     connection_.is_open = true;
     is_connect_failure_told_ = false;
     drained_at_ = now;
-    if (std::exchange(has_connected_, true)) ++counts_.reconnects;
+    if (std::exchange(has_connected_, true)) count_reconnect(std::exchange(link_end_, {}));
     const bool falls_back =
         options_.profile == ProfileId::kPetrelV1 && subprotocol != kSubprotocolV1;
     set_profile(falls_back ? ProfileId::kImSdk : options_.profile);
     relogin_.on_connected(attempt);
+}
+
+void Engine::Impl::count_reconnect(LinkEnd before) {
+    ++counts_.reconnects;
+    switch (before) {
+        case LinkEnd::kOurs: break;
+        case LinkEnd::kBroken: ++counts_.reconnects_broken; break;
+        case LinkEnd::kClosed: ++counts_.reconnects_closed; break;
+        case LinkEnd::kSilent: ++counts_.reconnects_silent; break;
+    }
 }
 
 void Engine::Impl::on_disconnect_wanted(std::uint64_t attempt, std::uint16_t code,
@@ -105,6 +116,7 @@ void Engine::Impl::on_closed(TimePoint now, std::uint64_t attempt, std::uint16_t
         return;
     }
     const bool was_open = connection_.is_open;
+    if (was_open) link_end_ = code == kNoCloseFrame ? LinkEnd::kBroken : LinkEnd::kClosed;
     end_session();
     cause_ = {code, std::string(reason)};
     if (code == kTooLargeClose || code == kViolationClose) {
@@ -238,7 +250,10 @@ void Engine::Impl::on_beat_due() {
     send(Packet(std::move(heartbeat)));
 }
 
-void Engine::Impl::on_link_dead(std::string_view reason) { reconnect(kSilentClose, reason); }
+void Engine::Impl::on_link_dead(std::string_view reason) {
+    link_end_ = LinkEnd::kSilent;
+    reconnect(kSilentClose, reason);
+}
 
 // ---- login ----
 

@@ -188,5 +188,8 @@ int main(void) {
     FIELD(petrel_stats, kept);
     FIELD(petrel_stats, in_flight);
     FIELD(petrel_stats, unhandled);
+    FIELD(petrel_stats, reconnects_broken);
+    FIELD(petrel_stats, reconnects_closed);
+    FIELD(petrel_stats, reconnects_silent);
     return 0;
 }

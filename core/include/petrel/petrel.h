@@ -521,6 +521,9 @@ typedef struct petrel_stats {
     uint64_t kept;                  /* In the outbox now, in flight included. */
     uint64_t in_flight;             /* Sent and unacked now. */
     uint64_t unhandled;             /* Received and not handled now. */
+    uint64_t reconnects_broken;     /* Of reconnects: the connection before was cut or reset, */
+    uint64_t reconnects_closed;     /* closed by the server, */
+    uint64_t reconnects_silent;     /* or found dead by keepalive. Else this side ended it. */
 } petrel_stats;
 
 /* `struct_size` is sizeof *stats. */

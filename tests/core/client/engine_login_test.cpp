@@ -465,6 +465,38 @@ TEST_CASE("Engine: a dead link is closed and logged in again") {
     world.come_back();
 }
 
+TEST_CASE("Engine: reconnects are counted by how the connection before ended") {
+    EngineWorld world;
+    world.go_online();
+    SUBCASE("cut") {
+        world.cut();
+        world.come_back();
+        CHECK(world.engine().stats().reconnects_broken == 1);
+    }
+    SUBCASE("closed by the server") {
+        world.cut(4007, "0");
+        world.come_back();
+        CHECK(world.engine().stats().reconnects_closed == 1);
+    }
+    SUBCASE("silent") {
+        world.server.expect(heartbeat());
+        while (world.closes.empty()) world.advance(1ms);
+        world.come_back();
+        CHECK(world.engine().stats().reconnects_silent == 1);
+    }
+    SUBCASE("by the app's hint") {
+        world.engine().network_lost(world.now());
+        world.turn();
+        world.server.expect(login()).reply(login_ok());
+        world.engine().network_available(world.now());
+        world.turn();
+        world.advance(1s);
+        const EngineStats stats = world.engine().stats();
+        CHECK(stats.reconnects_broken + stats.reconnects_closed + stats.reconnects_silent == 0);
+    }
+    CHECK(world.engine().stats().reconnects == 1);
+}
+
 TEST_CASE("Engine: an outbox that the gateway knows too well becomes a new stream") {
     EngineWorld world;
     world.send("a");

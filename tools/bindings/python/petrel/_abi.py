@@ -82,7 +82,8 @@ Stats = _struct(
     "petrel_stats", "u32 struct_size reserved",
     "u64 sent accepted rejected expired cancelled lost received packets_out packets_in "
     "bytes_out bytes_in retransmitted duplicates gaps malformed ignored unknown_acks logins "
-    "reconnects", "i64 round_trip_us", "u64 kept in_flight unhandled")
+    "reconnects", "i64 round_trip_us", "u64 kept in_flight unhandled "
+    "reconnects_broken reconnects_closed reconnects_silent")
 
 # Options that Client() takes as numbers, beside the named ones.
 NUMBERS = {name for name, kind in ClientOptions._fields_
