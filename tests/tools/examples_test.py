@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The C examples, talking to one another through a real gateway.
 
-usage: examples_test.py PETREL CHAT POLL HOST_TRANSPORT
+usage: examples_test.py [--valgrind] PETREL CHAT POLL HOST_TRANSPORT
+
+--valgrind: under memcheck, which must find neither an error nor a leak.
 """
 
 import pathlib
@@ -13,6 +15,10 @@ from gateway_process import GatewayProcess  # noqa: E402
 
 PATIENCE = 90.0  # Seconds until a wait counts as a hang.
 LINES = [f"line {i}" for i in range(100)] + ["", "é ü 語", "x" * 3000]
+# "Possibly lost" is what a thread's own memory looks like to it.
+VALGRIND = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full",
+            "--errors-for-leak-kinds=definite"]
+wrapper = []
 passed = failed = 0
 
 
@@ -27,7 +33,7 @@ def check(what, condition, *details):
 
 
 def start(*command):
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    return subprocess.Popen([*wrapper, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, encoding="utf-8")
 
 
@@ -53,6 +59,9 @@ def talk(url, sender, receiver):
 
 
 def main():
+    if sys.argv[1] == "--valgrind":
+        wrapper[:] = VALGRIND
+        del sys.argv[1]
     petrel, chat, poll, host_transport = sys.argv[1:]
     with GatewayProcess(petrel) as gateway:
         talk(gateway.url, chat, poll)
