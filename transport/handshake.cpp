@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
+#include <utility>
 
 #include "protocol/utf8.hpp"
 
@@ -32,6 +33,15 @@ std::optional<std::uint16_t> parse_port(std::string_view text) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
     if (error != std::errc() || end != text.data() + text.size() || port == 0) return {};
     return port;
+}
+
+// Browsers always say which page asks; apps have none and say nothing.
+bool is_welcome_origin(std::string_view origin, const std::vector<std::string>& listed) {
+    if (listed.empty() || origin.empty()) return true;
+    const std::string normal = normal_origin(origin);
+    return !normal.empty() && std::any_of(listed.begin(), listed.end(), [&](const auto& entry) {
+        return normal_origin(entry) == normal;
+    });
 }
 
 }  // namespace
@@ -115,6 +125,53 @@ std::string_view path_of(std::string_view resource) {
 
 bool is_known_path(const std::vector<std::string>& paths, std::string_view path) {
     return std::find(paths.begin(), paths.end(), path) != paths.end();
+}
+
+std::string normal_origin(std::string_view text) {
+    constexpr std::size_t kOriginBytesMax = 8 + kHostBytesMax + 6;  // https://HOST:65535
+    if (text.size() > kOriginBytesMax) return {};
+    std::string origin(text);
+    std::transform(origin.begin(), origin.end(), origin.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    const bool is_secure = starts_with(origin, "https://");
+    if (!is_secure && !starts_with(origin, "http://")) return {};
+    const std::string rest = origin.substr(is_secure ? 8 : 7);
+    if (rest.find_first_of("/?") != std::string::npos) return {};
+    // The rules for host and port are the same.
+    std::string ignored;
+    const auto url = parse_url((is_secure ? "wss://" : "ws://") + rest, ignored);
+    if (!url) return {};
+    const bool is_default_port = url->port == (is_secure ? 443 : 80);
+    return (is_secure ? "https://" : "http://") +
+           (is_default_port ? url->bracketed_host() : url->authority());
+}
+
+std::optional<HttpAnswer> judge_request(const UpgradeQuestion& question,
+                                        const ListenOptions& options, bool has_room) {
+    const auto answer = [](int status, std::string body, std::string name = {},
+                           std::string value = {}) {
+        return HttpAnswer{status, std::move(body), std::move(name), std::move(value)};
+    };
+    if (question.header_bytes > options.header_bytes_max) {
+        return answer(431, "The request's headers are larger than " +
+                               std::to_string(options.header_bytes_max) + " bytes.\n");
+    }
+    if (!is_known_path(options.paths, question.path)) {
+        const std::string place = options.paths.empty() ? "nowhere" : options.paths.front();
+        return answer(404, "Nothing here. WebSocket clients connect to " + place + ".\n");
+    }
+    if (question.method != "GET") return answer(405, "GET only.\n", "Allow", "GET");
+    if (!question.is_upgrade) return answer(200, options.http_page);
+    if (question.websocket_version != "13") {
+        return answer(426, "WebSocket version 13 only.\n", "Sec-WebSocket-Version", "13");
+    }
+    if (!is_welcome_origin(question.origin, options.origins)) {
+        return answer(403,
+                      "Pages of this site (Origin) may not connect. The operator of the gateway "
+                      "lists those that may.\n");
+    }
+    if (!has_room) return answer(503, "No room. Try again later.\n");
+    return {};
 }
 
 std::uint16_t sendable_close_code(std::uint16_t code) {

@@ -158,12 +158,12 @@ std::string file_failure(const char* what, const std::string& file) {
 
 Result<TlsContext> load_server_context(const std::string& cert_file, const std::string& key_file,
                                        std::string& why) {
-    // Mozilla's intermediate recommendation, version 5.7; TLS 1.3 has its own list.
+    // Mozilla's intermediate recommendation, version 5.7, without its finite-field DHE: whoever
+    // has TLS 1.2 has elliptic curves. TLS 1.3 has its own list.
     constexpr char kCiphers[] =
         "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
         "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-        "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
-        "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305";
+        "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
     const std::error_code unusable = std::make_error_code(std::errc::invalid_argument);
     if (cert_file.empty() || key_file.empty()) {
         why = "TLS takes a certificate file and a key file, and one of them is missing";
@@ -177,6 +177,11 @@ Result<TlsContext> load_server_context(const std::string& cert_file, const std::
     auto context = std::make_shared<asio::ssl::context>(handle);
     SSL_CTX_set_cipher_list(handle, kCiphers);
     SSL_CTX_set_default_passwd_cb(handle, no_password);
+    // Connections last, so resuming saves little; and a key for tickets that lives as long as the
+    // process would open what was recorded, once it leaked.
+    SSL_CTX_set_options(handle, SSL_OP_NO_TICKET);
+    SSL_CTX_set_session_cache_mode(handle, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(handle, 0);
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(handle, cert_file.c_str()) != 1) {
         why = file_failure("certificate", cert_file);

@@ -96,7 +96,13 @@ struct ListenOptions {
     bool reuse_port = false;                                      // Several shards on one port.
     std::vector<std::string> paths = {"/ws", "/websocket", "/"};  // Upgrades elsewhere: 404.
     std::size_t frame_bytes_max = 6 * 65'536 + 4096;              // Above: close 1009.
-    std::chrono::milliseconds handshake_timeout{10'000};
+    std::chrono::milliseconds handshake_timeout{10'000};          // TLS and upgrade together.
+    // Request line and headers: 431 above. What others allow too (nginx, Apache); a token in a
+    // cookie fits. Never above 16,000, where the parser gives up.
+    std::size_t header_bytes_max = 8192;
+    // Web pages that may connect, as "https://chat.example"; others: 403. Empty: all. Clients
+    // that send no Origin, as apps do, always may: whoever is no browser can write any Origin.
+    std::vector<std::string> origins;
     std::size_t connections_max = 100'000;  // Beyond: HTTP 503.
     std::string tls_cert_file;              // PEM chain; "" = plain ws.
     std::string tls_key_file;

@@ -86,33 +86,39 @@ private:
         return std::static_pointer_cast<ServerLink>(this->self());
     }
 
-    void answer(http_status::value status, const std::string& body) {
+    std::optional<HttpAnswer> judge(bool is_upgrade) {
+        const auto& request = this->con()->get_request();
+        UpgradeQuestion question;
+        question.method = request.get_method();
+        question.path = path_of(request.get_uri());
+        question.websocket_version = request.get_header("Sec-WebSocket-Version");
+        question.origin = request.get_header("Origin");
+        question.header_bytes = request.raw_head().size();
+        question.is_upgrade = is_upgrade;
+        const bool has_room =
+            desk_->handler && *desk_->connections < desk_->options.connections_max;
+        return judge_request(question, desk_->options, has_room);
+    }
+
+    void answer(const HttpAnswer& answer) {
         const ConnectionPtr& con = this->con();
-        con->set_status(status);
+        con->set_status(static_cast<http_status::value>(answer.status));
+        if (!answer.field_name.empty()) con->replace_header(answer.field_name, answer.field_value);
         con->replace_header("Content-Type", "text/plain; charset=utf-8");
         con->replace_header("Connection", "close");
-        con->set_body(body);
+        con->set_body(answer.body);
     }
 
     // Answers false, with a status, to an upgrade that is not wanted.
     bool validate() {
         const ConnectionPtr& con = this->con();
         if (!con) return false;
-        peer_.path = std::string(path_of(con->get_resource()));
-        if (con->get_request_header("Sec-WebSocket-Version") != "13") {
-            con->replace_header("Sec-WebSocket-Version", "13");
-            answer(http_status::upgrade_required, "WebSocket version 13 only.\n");
-            return false;
-        }
-        if (!is_known_path(desk_->options.paths, peer_.path)) {
-            answer(http_status::not_found, "Nothing here.\n");
-            return false;
-        }
-        if (!desk_->handler || *desk_->connections >= desk_->options.connections_max) {
-            answer(http_status::service_unavailable, "No room.\n");
+        if (const auto refusal = judge(true)) {
+            answer(*refusal);
             return false;
         }
         lease_ = count_in(desk_->connections);
+        peer_.path = std::string(path_of(con->get_resource()));
         peer_.subprotocol = choose_subprotocol(con->get_requested_subprotocols());
         std::error_code ignored;  // It is one of those requested.
         con->select_subprotocol(peer_.subprotocol, ignored);
@@ -120,16 +126,8 @@ private:
     }
 
     void answer_http() {
-        const ConnectionPtr& con = this->con();
-        if (!con) return;
-        if (!is_known_path(desk_->options.paths, path_of(con->get_resource()))) {
-            answer(http_status::not_found, "Nothing here.\n");
-        } else if (con->get_request().get_method() != "GET") {
-            con->replace_header("Allow", "GET");
-            answer(http_status::method_not_allowed, "GET only.\n");
-        } else {
-            answer(http_status::ok, desk_->options.http_page);
-        }
+        if (!this->con()) return;
+        if (const auto page = judge(false)) answer(*page);
     }
 
     std::shared_ptr<Desk> desk_;

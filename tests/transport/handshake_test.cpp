@@ -58,3 +58,134 @@ TEST_CASE("Handshake: a reason is cut between characters and dropped when it is 
     CHECK(cut_close_reason(std::string(121, 'r') + "\xf0\x9f\x90\xa6").size() == 121);
     CHECK(cut_close_reason("\xff") == "");
 }
+
+TEST_CASE("Handshake: an origin is compared as browsers write it") {
+    const std::pair<const char*, const char*> kOrigins[] = {
+        {"https://chat.example", "https://chat.example"},
+        {"HTTPS://Chat.Example", "https://chat.example"},
+        {"https://chat.example:443", "https://chat.example"},
+        {"http://chat.example:80", "http://chat.example"},
+        {"https://chat.example:80", "https://chat.example:80"},
+        {"http://[::1]:8080", "http://[::1]:8080"},
+        {"", ""},
+        {"null", ""},
+        {"chat.example", ""},
+        {"ws://chat.example", ""},
+        {"https://", ""},
+        {"https://chat.example/", ""},
+        {"https://chat.example/page", ""},
+        {"https://chat.example?x", ""},
+        {"https://chat.example:0", ""},
+        {"https://a.example, https://b.example", ""},
+    };
+    for (const auto& [text, expected] : kOrigins) {
+        CAPTURE(text);
+        CHECK(normal_origin(text) == expected);
+    }
+    CHECK(normal_origin("https://" + std::string(400, 'a')) == "");
+}
+
+namespace {
+
+UpgradeQuestion upgrade() {
+    UpgradeQuestion request;
+    request.method = "GET";
+    request.path = "/ws";
+    request.header_bytes = 300;
+    request.is_upgrade = true;
+    request.websocket_version = "13";
+    return request;
+}
+
+// 101: welcome.
+int status(const UpgradeQuestion& request, const ListenOptions& options = {},
+           bool has_room = true) {
+    const auto answer = judge_request(request, options, has_room);
+    return answer ? answer->status : 101;
+}
+
+}  // namespace
+
+TEST_CASE("Handshake: an upgrade of a known path is taken") {
+    UpgradeQuestion request = upgrade();
+    for (const char* path : {"/ws", "/websocket", "/"}) {
+        request.path = path;
+        CHECK(status(request) == 101);
+    }
+    CHECK(status(request, {}, false) == 503);
+    request.path = "/ws/";
+    CHECK(status(request) == 404);
+    request = upgrade();
+    request.method = "POST";
+    CHECK(status(request) == 405);
+}
+
+TEST_CASE("Handshake: versions of WebSocket other than 13 are told which one it is") {
+    UpgradeQuestion request = upgrade();
+    for (const char* version : {"", "8", "14", "13, 8"}) {
+        request.websocket_version = version;
+        const auto answer = judge_request(request, {}, true);
+        REQUIRE(answer.has_value());
+        CHECK(answer->status == 426);
+        CHECK(answer->field_name == "Sec-WebSocket-Version");
+        CHECK(answer->field_value == "13");
+    }
+}
+
+TEST_CASE("Handshake: what is no upgrade gets the page, 404 or 405") {
+    UpgradeQuestion request = upgrade();
+    request.is_upgrade = false;
+    request.websocket_version = {};
+    ListenOptions options;
+    options.http_page = "the page";
+    CHECK(judge_request(request, options, false)->body == "the page");
+    CHECK(status(request) == 200);
+    request.method = "HEAD";
+    const auto answer = judge_request(request, {}, true);
+    REQUIRE(answer.has_value());
+    CHECK(answer->status == 405);
+    CHECK(answer->field_name == "Allow");
+    CHECK(answer->field_value == "GET");
+    request.path = "/admin";
+    CHECK(status(request) == 404);
+}
+
+TEST_CASE("Handshake: of the origins only those listed are let in, and who has none") {
+    UpgradeQuestion request = upgrade();
+    request.origin = "https://evil.example";
+    ListenOptions options;
+    CHECK(status(request, options) == 101);
+
+    options.origins = {"https://a.example", "https://Chat.Example:443"};
+    const auto judge = [&](const char* origin) {
+        request.origin = origin;
+        return status(request, options);
+    };
+    CHECK(judge("https://chat.example") == 101);
+    CHECK(judge("https://a.example") == 101);
+    CHECK(judge("") == 101);
+    CHECK(judge("https://evil.example") == 403);
+    CHECK(judge("http://chat.example") == 403);
+    CHECK(judge("https://chat.example:8443") == 403);
+    CHECK(judge("https://chat.example.evil.example") == 403);
+    CHECK(judge("null") == 403);
+    CHECK(judge("https://a.example, https://evil.example") == 403);
+
+    options.origins = {"no origin at all"};
+    CHECK(judge("also none") == 403);
+    request.is_upgrade = false;
+    CHECK(status(request, options) == 200);
+}
+
+TEST_CASE("Handshake: headers above their limit are refused") {
+    UpgradeQuestion request = upgrade();
+    ListenOptions options;
+    options.header_bytes_max = 300;
+    CHECK(status(request, options) == 101);
+    request.header_bytes = 301;
+    CHECK(status(request, options) == 431);
+    request.is_upgrade = false;
+    CHECK(status(request, options) == 431);
+    options.header_bytes_max = 0;
+    CHECK(status(request, options) == 431);
+}

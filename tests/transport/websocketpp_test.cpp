@@ -74,6 +74,9 @@ TEST_CASE("WebsocketppListener: a plain GET of a known path shows the page") {
 
         CHECK(contains(answer, "HTTP/1.1 200 "));
         CHECK(contains(answer, "text/plain"));
+        CHECK(contains(answer, "\r\nContent-Length: 22\r\n"));
+        CHECK(contains(answer, "\r\nConnection: close\r\n"));
+        CHECK(!contains(answer, "Server:"));
         CHECK(contains(answer, "\r\n\r\nA WebSocket endpoint.\n"));
     }
     CHECK(server.accepted.sides.empty());
@@ -97,6 +100,55 @@ TEST_CASE("WebsocketppListener: what HTTP it does not serve it refuses") {
         CHECK(contains(answer, " 426 "));
     }
     CHECK(server.accepted.sides.empty());
+}
+
+TEST_CASE("WebsocketppListener: pages of other sites are refused when there is a list") {
+    Server server;
+    server.listener->stop();
+    server.listen_options.origins = {"https://chat.example"};
+    server.listen();
+    const auto from = [](const std::string& origin) {
+        std::string request = upgrade_request();
+        return request.insert(request.find("Upgrade:"), "Origin: " + origin + "\r\n");
+    };
+
+    CHECK(contains(server.answer(from("https://evil.example")), "HTTP/1.1 403 Forbidden\r\n"));
+    CHECK(server.accepted.sides.empty());
+    const auto socket = server.raw();
+    socket->send(from("https://chat.example"));
+    CHECK(server.run_until([&] { return socket->has("HTTP/1.1 101"); }));
+    server.open();  // Who says nothing is no browser.
+}
+
+TEST_CASE("WebsocketppListener: headers above their limit are refused") {
+    Server server;
+    server.listener->stop();
+    const std::string request = upgrade_request();
+    bool is_taken = false;
+    SUBCASE("at the limit") {
+        server.listen_options.header_bytes_max = request.size();
+        is_taken = true;
+    }
+    SUBCASE("above it") { server.listen_options.header_bytes_max = request.size() - 1; }
+    server.listen();
+    const auto socket = server.raw();
+    socket->send(request);
+
+    CHECK(server.run_until(
+        [&] { return socket->has(is_taken ? "HTTP/1.1 101 " : "HTTP/1.1 431 "); }));
+}
+
+TEST_CASE("WebsocketppListener: compression is never agreed to") {
+    Server server;
+    std::string request = upgrade_request();
+    request.insert(request.find("Upgrade:"), "Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    const auto socket = server.raw();
+    socket->send(request);
+
+    REQUIRE(server.run_until([&] { return socket->has("\r\n\r\n"); }));
+
+    CHECK(socket->has("HTTP/1.1 101"));
+    CHECK(!socket->has("Sec-WebSocket-Extensions"));
 }
 
 TEST_CASE("WebsocketppListener: bytes that are no HTTP end the connection") {

@@ -4,6 +4,9 @@
 
 #include <openssl/ssl.h>
 
+#include <unistd.h>
+
+#include <cstdio>
 #include <memory>
 #include <string>
 
@@ -330,6 +333,88 @@ TEST_CASE("Tls: versions below 1.2 are refused") {
     }));
 
     CHECK((result == 1 ? 1 : 0) == answer);
+}
+
+TEST_CASE("Tls: a reload is for connections from then on") {
+    TlsWorld world;
+    const Certificate first(world.certificate, world.authority.get());
+    const Certificate second(world.certificate, world.authority.get());
+    first.write(world.cert_file, world.key_file);
+    std::string why;
+    auto server = TlsServer::load(world.cert_file, world.key_file, why);
+    REQUIRE(static_cast<bool>(server));
+    world.listen_options.tls = *server;
+    world.listen();
+    world.tls.pins = {first.pin()};
+    const auto before = world.dial();
+    REQUIRE(before->handler.is_open);
+    Side& accepted = *world.accepted.sides.back();
+
+    second.write(world.cert_file, world.key_file);
+    CHECK(!(*server)->reload(why));
+
+    world.tls.pins = {second.pin()};
+    CHECK(world.dial()->handler.is_open);
+    before->transport->send("still here");
+    CHECK(world.run_until([&] { return accepted.handler.texts.size() == 1; }));
+    CHECK(!before->handler.closed);
+}
+
+TEST_CASE("Tls: a reload of what cannot be used changes nothing and says why") {
+    TlsWorld world;
+    const Certificate first(world.certificate, world.authority.get());
+    first.write(world.cert_file, world.key_file);
+    std::string why;
+    auto server = TlsServer::load(world.cert_file, world.key_file, why);
+    REQUIRE(static_cast<bool>(server));
+    CHECK((*server)->is_in_its_time());
+    const TlsContext before = (*server)->context();
+    CertificateOptions options = world.certificate;
+    std::string expected;
+    SUBCASE("another's key") {
+        Certificate(options).write(world.folder.file("unused.pem"), world.key_file);
+        expected = "does not belong to the certificate";
+    }
+    SUBCASE("a key of another kind") {
+        const auto rsa =
+            std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>(EVP_RSA_gen(2048), EVP_PKEY_free);
+        FILE* const file = std::fopen(world.key_file.c_str(), "w");
+        PEM_write_PrivateKey(file, rsa.get(), nullptr, nullptr, 0, nullptr, nullptr);
+        std::fclose(file);
+        expected = "does not belong to the certificate";
+    }
+    SUBCASE("expired") {
+        options.valid_from = -7200;
+        options.valid_to = -3600;
+        Certificate(options).write(world.cert_file, world.key_file);
+        expected = "has expired, on 2";
+    }
+    SUBCASE("from tomorrow on") {
+        options.valid_from = 3600;
+        options.valid_to = 7200;
+        Certificate(options).write(world.cert_file, world.key_file);
+        expected = "is not yet valid, before 2";
+    }
+    SUBCASE("no files") {
+        unlink(world.cert_file.c_str());
+        expected = world.cert_file + ": No such file";
+    }
+
+    CHECK((*server)->reload(why));
+    CHECK(contains(why, expected));
+    CHECK((*server)->context() == before);
+    CHECK(contains((*server)->summary(), "certificate for localhost and 127.0.0.1, valid until 2"));
+}
+
+TEST_CASE("Tls: a certificate out of its time can be started with, and says so") {
+    TlsWorld world;
+    world.certificate.valid_from = -7200;
+    world.certificate.valid_to = -3600;
+    Certificate(world.certificate).write(world.cert_file, world.key_file);
+    std::string why;
+    auto server = TlsServer::load(world.cert_file, world.key_file, why);
+    REQUIRE(static_cast<bool>(server));
+    CHECK(!(*server)->is_in_its_time());
 }
 
 TEST_CASE("Tls: a certificate or key that cannot be used is an error that names it") {
