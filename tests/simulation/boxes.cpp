@@ -4,16 +4,16 @@
 
 namespace petrel::sim {
 
-void Disk::write(std::function<void()> effect, std::function<void()> report) {
+void Disk::write(std::string what, std::function<void()> effect, std::function<void()> report) {
     const TimePoint when = std::max(
         last_, schedule_.now() + schedule_.random(Duration{0}, std::chrono::milliseconds{4}));
     last_ = when;
-    schedule_.at(when, [this, life = life_, effect = std::move(effect),
+    schedule_.at(when, [this, life = life_, what = std::move(what), effect = std::move(effect),
                         report = std::move(report)]() mutable {
-        if (life != life_ || on_step_()) return;
+        if (life != life_ || on_step_("write " + what)) return;
         effect();
-        schedule_.after({}, [this, life, report = std::move(report)] {
-            if (life != life_ || on_step_()) return;
+        schedule_.after({}, [this, life, what = std::move(what), report = std::move(report)] {
+            if (life != life_ || on_step_("told " + what)) return;
             report();
         });
     });
@@ -34,6 +34,7 @@ public:
     }
     void append(std::vector<OutboxRecord> batch, Done done) override {
         disk_.write(
+            "append",
             [this, batch = std::move(batch)] {
                 file_.messages.insert(file_.messages.end(), batch.begin(), batch.end());
             },
@@ -41,6 +42,7 @@ public:
     }
     void record_outcomes(std::vector<OutcomeRecord> batch, Done done) override {
         disk_.write(
+            "outcome",
             [this, batch = std::move(batch)] {
                 for (const OutcomeRecord& outcome : batch) {
                     file_.messages.remove_if([&](const OutboxRecord& record) {
@@ -53,6 +55,7 @@ public:
     }
     void remove_outcomes(std::vector<Fingerprint> batch) override {
         disk_.write(
+            "removal",
             [this, batch = std::move(batch)] {
                 for (const Fingerprint& fp : batch) {
                     file_.outcomes.remove_if(
@@ -80,13 +83,15 @@ public:
     void on_resume(const std::string& epoch, Position seq) override {
         if (cursor_ && cursor_->epoch == epoch && cursor_->seq == seq) return;
         cursor_ = InboxCursor{epoch, seq, {}};
-        disk_.write([this, cursor = *cursor_] { file_.cursor = cursor; }, [] {});
+        disk_.write(
+            "cursor", [this, cursor = *cursor_] { file_.cursor = cursor; }, [] {});
     }
     void append(std::vector<Data> batch, Done done) override {
         if (batch.empty() || !cursor_) return done({});
         cursor_->seq = batch.back().seq;
         cursor_->fp = batch.back().fp;
         disk_.write(
+            "message",
             [this, cursor = *cursor_, batch = std::move(batch)] {
                 for (const Data& data : batch) file_.unhandled.push_back({cursor.epoch, data});
                 file_.cursor = cursor;
@@ -95,6 +100,7 @@ public:
     }
     void record_handled(std::size_t count, Done done) override {
         disk_.write(
+            "handled",
             [this, count] {
                 for (std::size_t i = 0; i < count && !file_.unhandled.empty(); ++i) {
                     file_.unhandled.pop_front();

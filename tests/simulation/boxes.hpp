@@ -13,21 +13,25 @@
 
 namespace petrel::sim {
 
+// Asked at each step of a process, by name ("told append"); true: the process crashes right there.
+// Before an effect the name begins with "write", "send", "take", "tell"; behind it with "told",
+// "sent", "took".
+using Probe = std::function<bool(const std::string& step)>;
+
 // A disk with a delay: what was asked for takes effect, in order, some milliseconds later, and only
 // then is reported. A crash loses what has not taken effect. Between the two it may strike too.
 class Disk {
 public:
     // `on_step` is asked before an operation takes effect and before it is reported; true: the
     // process crashes there.
-    Disk(Schedule& schedule, std::function<bool()> on_step)
-        : schedule_(schedule), on_step_(std::move(on_step)) {}
+    Disk(Schedule& schedule, Probe on_step) : schedule_(schedule), on_step_(std::move(on_step)) {}
 
-    void write(std::function<void()> effect, std::function<void()> report);
+    void write(std::string what, std::function<void()> effect, std::function<void()> report);
     void crash();  // Forgets what is under way.
 
 private:
     Schedule& schedule_;
-    std::function<bool()> on_step_;
+    Probe on_step_;
     std::uint64_t life_ = 0;
     TimePoint last_{};
 };

@@ -12,6 +12,18 @@ constexpr double kGarbage = 0.002;
 
 }  // namespace
 
+std::string packet_name(std::string_view text) {
+    constexpr std::string_view kKey = R"("type":)";
+    const std::size_t at = text.find(kKey);
+    if (at == std::string_view::npos) return "packet";
+    const std::string_view rest = text.substr(at + kKey.size());
+    const std::string_view type = rest.substr(0, rest.find_first_not_of("0123456789"));
+    if (type == "2") return "data";
+    if (type == "4") return "ack";
+    if (type == "54") return "accepted";
+    return "packet";
+}
+
 TimePoint Connection::arrival(End towards) {
     Side& to = side(towards);
     const Duration delay = faults_.delay ? schedule_.random(std::chrono::milliseconds{5},

@@ -13,6 +13,9 @@
 
 namespace petrel::sim {
 
+// "data", "ack", "accepted" (54), "packet": what the steps of a process are named by.
+std::string packet_name(std::string_view text);
+
 // What one end of a connection hears.
 class Endpoint {
 public:

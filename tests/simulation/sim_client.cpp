@@ -6,6 +6,15 @@
 #include "core/store/memory_boxes.hpp"
 
 namespace petrel::sim {
+namespace {
+
+std::string name_of(const Event& event) {
+    if (std::get_if<MessageEvent>(&event) != nullptr) return "message to the app";
+    if (std::get_if<OutcomeEvent>(&event) != nullptr) return "outcome to the app";
+    return "event";
+}
+
+}  // namespace
 
 SimClient::SimClient(Schedule& schedule, const Faults& faults, Checker& checker,
                      Checker::Device device, ProfileId profile, Dial dial)
@@ -16,7 +25,8 @@ SimClient::SimClient(Schedule& schedule, const Faults& faults, Checker& checker,
       profile_(profile),
       dial_(std::move(dial)),
       fingerprints_(schedule.random()()),
-      disk_(schedule, [this] {
+      disk_(schedule, [this](const std::string& step) {
+          if (crashes_at(step)) return true;
           // Now and then the process dies exactly between two durable steps.
           if (is_calm_ || !faults_.client_crash || device_.is_plain) return false;
           if (!schedule_.chance(0.002)) return false;
@@ -29,6 +39,15 @@ SimClient::SimClient(Schedule& schedule, const Faults& faults, Checker& checker,
 }
 
 SimClient::~SimClient() { drop_connection(1006, ""); }
+
+bool SimClient::crashes_at(const std::string& step) {
+    if (is_dying_ || !probe_ || !probe_(step)) return is_dying_;
+    // Not from within the engine that goes with it.
+    is_dying_ = true;
+    disk_.crash();
+    schedule_.after({}, [this] { crash(); });
+    return true;
+}
 
 void SimClient::start() {
     ++life_;
@@ -54,6 +73,7 @@ void SimClient::start() {
 void SimClient::crash() {
     if (!engine_) return;
     ++life_;
+    is_dying_ = false;
     disk_.crash();
     engine_.reset();
     outbox_.reset();
@@ -122,7 +142,7 @@ void SimClient::cancel_something() {
 }
 
 void SimClient::input(std::function<void(Engine&)> what) {
-    if (!engine_) return;
+    if (!engine_ || is_dying_) return;
     if (is_asleep()) {
         deferred_.push_back(std::move(what));
         return;
@@ -148,7 +168,10 @@ void SimClient::take_events() {
     if (is_pumping_) return;
     is_pumping_ = true;
     while (std::optional<Event> event = engine_->next_event()) {
+        const std::string kind = name_of(*event);
+        if (crashes_at("tell " + kind)) break;
         give(*event);
+        if (crashes_at("told " + kind)) break;
         engine_->on_event_done(schedule_.now(), *event);
         if (const auto* outcome = std::get_if<OutcomeEvent>(&*event)) {
             checker_.on_outcome_done(device_, outcome->record.fp);
@@ -172,6 +195,7 @@ void SimClient::on_turn_wanted() {
 
 void SimClient::end_turn() {
     is_turn_end_due_ = false;
+    if (is_dying_) return;
     if (is_asleep()) return;  // wake() asks for a turn.
     engine_->flush(schedule_.now());
     if (!engine_->is_consistent()) checker_.fail("an engine's state is inconsistent");
@@ -189,6 +213,7 @@ void SimClient::end_turn() {
 }
 
 void SimClient::give(const Event& event) {
+    if (observer_) observer_(event);
     schedule_.note(event.index());
     if (const auto* message = std::get_if<MessageEvent>(&event)) {
         checker_.on_message(device_, *message);
@@ -230,8 +255,11 @@ void SimClient::connect(std::uint64_t attempt, std::string_view subprotocol) {
 
 void SimClient::send_text(std::uint64_t attempt, std::string_view text) {
     if (attempt != attempt_ || !connection_) return;
+    const std::string kind = packet_name(text);
+    if (crashes_at("send " + kind)) return;
     ++packets_out_;
     connection_->send(Connection::End::kClient, text);
+    (void)crashes_at("sent " + kind);
 }
 
 void SimClient::disconnect(std::uint64_t attempt, std::uint16_t code, std::string_view reason) {
@@ -256,6 +284,7 @@ std::size_t SimClient::queued_packets() const {
 }
 
 void SimClient::on_packet(std::string_view text) {
+    if (crashes_at("take " + packet_name(text))) return;
     input([this, attempt = attempt_, packet = std::string(text)](Engine& engine) {
         engine.on_text(schedule_.now(), attempt, packet);
     });

@@ -25,6 +25,12 @@ public:
               ProfileId profile, Dial dial);
     ~SimClient();
 
+    // Crashes where the probe says so; for tests of one such point. The observer sees what the app
+    // sees.
+    void set_probe(Probe probe) { probe_ = std::move(probe); }
+    void set_observer(std::function<void(const Event&)> observer) {
+        observer_ = std::move(observer);
+    }
     void start();
     void send(const std::string& to, std::size_t size, std::optional<Duration> expires_after);
     void cancel_something();
@@ -63,6 +69,7 @@ private:
     void drop_connection(std::uint16_t code, std::string_view reason);
     void give(const Event& event);
     void renew_token();
+    bool crashes_at(const std::string& step);
 
     Schedule& schedule_;
     const Faults& faults_;
@@ -80,6 +87,9 @@ private:
     std::uint64_t life_ = 0;          // Of the process.
     std::shared_ptr<Connection> connection_;
     std::uint64_t attempt_ = 0;
+    Probe probe_;
+    std::function<void(const Event&)> observer_;
+    bool is_dying_ = false;  // Nothing takes effect any more: the crash is under way.
     bool is_calm_ = false;
     bool is_turn_end_due_ = false;
     bool is_pumping_ = false;

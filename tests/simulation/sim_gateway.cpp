@@ -26,7 +26,10 @@ public:
     bool is_flush_wanted = false;
 
     void send_text(std::string_view text) override {
+        const std::string kind = packet_name(text);
+        if (gateway_.crashes_at("send " + kind)) return;
         connection_->send(Connection::End::kServer, text);
+        (void)gateway_.crashes_at("sent " + kind);
     }
     void close(std::uint16_t code, std::string_view reason) override {
         connection_->close(Connection::End::kServer, code, reason);
@@ -52,8 +55,11 @@ public:
     void log(LogLevel, std::string_view) override {}
 
     void on_packet(std::string_view text) override {
+        const std::string kind = packet_name(text);
+        if (gateway_.crashes_at("take " + kind)) return;
         gateway_.begin_input();
         session_.on_text(text);
+        (void)gateway_.crashes_at("took " + kind);
     }
     void on_drained() override {
         gateway_.begin_input();
@@ -90,8 +96,20 @@ void SimGateway::restart() {
     router_.reset(new Router(*this, Router::Options{}));
 }
 
+bool SimGateway::crashes_at(const std::string& step) {
+    if (is_dying_ || !probe_ || !probe_(step)) return is_dying_;
+    // Not from within the sessions that go with it.
+    is_dying_ = true;
+    schedule_.after({}, [this] {
+        crash();
+        schedule_.after(std::chrono::seconds{1}, [this] { restart(); });
+    });
+    return true;
+}
+
 void SimGateway::crash() {
     ++life_;
+    is_dying_ = false;
     queue_.clear();
     is_commit_due_ = false;
     is_turn_end_due_ = false;
@@ -162,10 +180,19 @@ void SimGateway::enqueue(Request request) {
     });
 }
 
+const char* SimGateway::name_of(const Request& request) {
+    if (std::get_if<AppendRequest>(&request) != nullptr) return "append";
+    if (std::get_if<OpenRequest>(&request) != nullptr) return "login";
+    return std::get_if<CursorUpdate>(&request) != nullptr ? "cursor" : "read";
+}
+
 void SimGateway::commit() {
     is_commit_due_ = false;
     std::vector<Request> batch = std::move(queue_);
     queue_.clear();
+    for (const Request& request : batch) {
+        if (crashes_at(std::string("write ") + name_of(request))) return;
+    }
     const bool fails = faults_.store_busy && schedule_.chance(0.01);
     struct Outcome {
         std::vector<AppendResult> results;
@@ -214,6 +241,9 @@ void SimGateway::commit() {
     }
     error = store_->commit();
     if (error) checker_.fail("the memory store failed: " + error.message());
+    for (const Request& request : batch) {
+        if (crashes_at(std::string("told ") + name_of(request))) return;
+    }
     // Never before those of an earlier commit.
     results_at_ = std::max(
         results_at_, schedule_.now() + schedule_.random(Duration{0}, std::chrono::milliseconds{2}));
@@ -242,6 +272,7 @@ void SimGateway::begin_input() {
 
 void SimGateway::end_turn() {
     is_turn_end_due_ = false;
+    if (is_dying_) return;
     timers_->set_now(schedule_.now());
     while (!to_flush_.empty()) {
         const std::vector<std::uint64_t> batch = std::exchange(to_flush_, {});

@@ -12,6 +12,7 @@
 #include "core/gateway/router.hpp"
 #include "core/gateway/session.hpp"
 #include "core/store/message_store.hpp"
+#include "tests/simulation/boxes.hpp"
 #include "tests/simulation/checker.hpp"
 #include "tests/simulation/network.hpp"
 #include "tests/simulation/schedule.hpp"
@@ -53,6 +54,8 @@ public:
     SimGateway(Schedule& schedule, const Faults& faults, Checker& checker);
     ~SimGateway();
 
+    // Crashes where the probe says so, and comes back a second later; for tests of one such point.
+    void set_probe(Probe probe) { probe_ = std::move(probe); }
     // nullptr endpoint when it is down: the connection is refused.
     bool accept(std::shared_ptr<Connection> connection, std::string_view subprotocol);
     void crash();  // Sockets die silently or not, memory is gone.
@@ -75,8 +78,10 @@ private:
     WallMillis wall_ms() const override { return schedule_.wall_ms(); }
     TraceSink* trace() override { return nullptr; }
 
+    static const char* name_of(const Request& request);
     void enqueue(Request request);
     void commit();
+    bool crashes_at(const std::string& step);
     void begin_input();
     void end_turn();
     void wake_at_next_deadline();
@@ -90,6 +95,8 @@ private:
     SeededSource fingerprints_;
     SeededSource epochs_;
     std::unique_ptr<MessageStore> store_;
+    Probe probe_;
+    bool is_dying_ = false;   // Nothing takes effect any more: the crash is under way.
     std::uint64_t life_ = 0;  // Of the process.
     std::uint64_t next_connection_ = 1;
     std::unique_ptr<TimerQueue> timers_;  // While up, as is the router.
