@@ -128,8 +128,12 @@ SSL_CTX* new_context(const SSL_METHOD* method) {
 
 // ---- the server's side ----
 
-// OpenSSL's own would ask at the terminal, and a service would wait there for ever.
-int no_password(char*, int, int, void*) { return -1; }
+// OpenSSL's own would ask at the terminal, and a service would wait there for ever. `is_asked`
+// points to a bool, or nowhere.
+int no_password(char*, int, int, void* is_asked) {
+    if (is_asked) *static_cast<bool*>(is_asked) = true;
+    return -1;
+}
 
 // Why OpenSSL could not use a file. Empties OpenSSL's queue of errors.
 std::string file_failure(const char* what, const std::string& file) {
@@ -142,10 +146,6 @@ std::string file_failure(const char* what, const std::string& file) {
         const int code = ERR_GET_REASON(error);
         if (library == ERR_LIB_PEM && code == PEM_R_NO_START_LINE) {
             reason = "there is none in it, in PEM form";
-        } else if (library == ERR_LIB_PEM && code == PEM_R_BAD_PASSWORD_READ) {
-            reason =
-                "it is protected by a password, and nobody could be asked for it; store it "
-                "without one, readable for the gateway only";
         } else {
             const char* text = ERR_reason_error_string(error);
             reason = text ? text : "it cannot be used";
@@ -187,11 +187,22 @@ Result<TlsContext> load_server_context(const std::string& cert_file, const std::
         why = file_failure("certificate", cert_file);
         return unusable;
     }
-    if (SSL_CTX_use_PrivateKey_file(handle, key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
+    bool is_password_asked = false;
+    SSL_CTX_set_default_passwd_cb_userdata(handle, &is_password_asked);
+    const int is_key_taken =
+        SSL_CTX_use_PrivateKey_file(handle, key_file.c_str(), SSL_FILETYPE_PEM);
+    // Asio's context deletes what it finds there.
+    SSL_CTX_set_default_passwd_cb_userdata(handle, nullptr);
+    if (is_key_taken != 1) {
         const unsigned long error = ERR_peek_error();
         const bool is_other = ERR_GET_LIB(error) == ERR_LIB_X509 &&
                               ERR_GET_REASON(error) == X509_R_KEY_VALUES_MISMATCH;
         why = file_failure("key", key_file);
+        if (is_password_asked) {
+            why = "the key " + key_file +
+                  " is protected by a password, and nobody could be asked for it: store it without "
+                  "one, readable for the gateway only";
+        }
         if (is_other) why = "the key " + key_file + kOthersKey + cert_file;
         return unusable;
     }

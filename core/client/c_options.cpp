@@ -4,10 +4,13 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
+#include <sstream>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "protocol/utf8.hpp"
+#include "transport/tls.hpp"
 
 namespace petrel {
 
@@ -184,6 +187,23 @@ bool read_sized(void* to, std::size_t known, const void* from) {
     return true;
 }
 
+namespace {
+
+// Words with spaces between.
+bool take_pins(const char* from, std::vector<std::string>& pins) {
+    constexpr std::size_t kPinsMax = 16;
+    std::string text;
+    if (!take_text(from, kNameMax, text)) return false;
+    std::istringstream words(text);
+    for (std::string pin; words >> pin;) {
+        if (pins.size() == kPinsMax || !is_key_pin(pin)) return false;
+        pins.push_back(pin);
+    }
+    return true;
+}
+
+}  // namespace
+
 std::int32_t read_options(const petrel_client_options& from, ClientOptions& to, const char*& why) {
     EngineOptions& engine = to.engine;
     std::string profile_name;
@@ -198,6 +218,14 @@ std::int32_t read_options(const petrel_client_options& from, ClientOptions& to, 
         !take_text(from.tls_ca_file, kNameMax, to.connect.tls.ca_file)) {
         return PETREL_BAD_ARGUMENT;
     }
+    why = "tls_pins are not at most 16 of 44 characters each, the base64 of a SHA-256";
+    if (!take_pins(from.tls_pins, to.connect.tls.pins)) return PETREL_BAD_ARGUMENT;
+    // Else they would be given and never looked at.
+    why = "tls_pins need a wss:// url";
+    if (!to.connect.tls.pins.empty() && to.connect.url.rfind("ws://", 0) == 0) {
+        return PETREL_BAD_ARGUMENT;
+    }
+    why = "a name is too long or not UTF-8";
     std::string device_class;
     if (!take_text(from.device_class, kNameMax, device_class)) return PETREL_BAD_ARGUMENT;
     if (!device_class.empty()) {

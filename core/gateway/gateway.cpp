@@ -8,6 +8,7 @@
 
 #include "core/gateway/shard.hpp"
 #include "transport/asio_event_loop.hpp"
+#include "transport/tls.hpp"
 #include "transport/websocketpp_server.hpp"
 
 namespace petrel {
@@ -92,7 +93,32 @@ Gateway::~Gateway() {
     writer_->stop();
 }
 
+std::error_code Gateway::load_certificate(std::string& why) {
+    ListenOptions& listen = options_.listen;
+    if (listen.tls || (listen.tls_cert_file.empty() && listen.tls_key_file.empty())) return {};
+    auto loaded = TlsServer::load(listen.tls_cert_file, listen.tls_key_file, why);
+    if (!loaded) return loaded.error();
+    listen.tls = *loaded;
+    const bool is_good = listen.tls->is_in_its_time();
+    log(is_good ? LogLevel::kInfo : LogLevel::kWarning,
+        listen.tls->summary() +
+            (is_good ? "" : ": it is not valid now, and clients that verify refuse it"));
+    return {};
+}
+
+bool Gateway::reload_certificate(std::string& why) {
+    TlsServer* const tls = options_.listen.tls.get();
+    if (!tls) {
+        why = "this gateway has no certificate";
+        return false;
+    }
+    if (tls->reload(why)) return false;
+    log(LogLevel::kInfo, "reloaded: " + tls->summary());
+    return true;
+}
+
 Result<std::uint16_t> Gateway::start(std::string& why) {
+    if (const std::error_code error = load_certificate(why)) return error;
     ListenOptions listen = options_.listen;
     listen.reuse_port = options_.shards > 1;
     if (const std::error_code error = check_port(listen, why)) return error;

@@ -46,6 +46,9 @@ public:
     // Drain: no new connections, 4007 to all, finish what the store has, end the threads.
     // Idempotent.
     void stop();
+    // Reads certificate and key again, for connections from now on; sessions keep theirs. False:
+    // the ones before stay in use, and `why` gets a sentence. Needs TLS. Thread-safe once started.
+    bool reload_certificate(std::string& why);
 
     SessionCounters counters();  // Sum of all shards, asked of them.
     StoreWriter::Stats store_stats() const { return writer_->stats(); }
@@ -57,6 +60,7 @@ private:
     void on_opened(OpenResult&& result) override;
     void on_read(ReadResult&& result) override;
     void on_store_health(const std::string& error) override;
+    std::error_code load_certificate(std::string& why);
     void log(LogLevel level, std::string_view text) const;
     void ask_shards(const std::function<void(Shard&)>& question);
 

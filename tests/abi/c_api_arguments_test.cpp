@@ -105,6 +105,30 @@ TEST_CASE("C API: names are checked") {
     CHECK(create(runtime, options) == PETREL_BAD_ARGUMENT);
 }
 
+TEST_CASE("C API: pins are hashes, and for wss:// only") {
+    CRuntime runtime;
+    const std::string pin = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+    std::string most = pin;
+    for (int i = 1; i < 16; ++i) most += " " + pin;
+    petrel_client_options options = options_for("wss://127.0.0.1:9/ws", "alice", nullptr);
+    for (const std::string& good : {std::string(), pin, " " + pin + "  " + pin + " ", most}) {
+        options.tls_pins = good.c_str();
+        CHECK(create(runtime, options) == PETREL_OK);
+    }
+    for (const std::string& bad : {std::string("x"), pin.substr(1), pin + pin, pin + "," + pin,
+                                   "sha256/" + pin, most + " " + pin}) {
+        options.tls_pins = bad.c_str();
+        CHECK(create(runtime, options) == PETREL_BAD_ARGUMENT);
+    }
+    options.tls_pins = pin.c_str();
+    options.url = "ws://127.0.0.1:9/ws";
+    CHECK(create(runtime, options) == PETREL_BAD_ARGUMENT);
+    // A caller from before the field: it is not read.
+    options.tls_pins = "x";
+    options.struct_size = offsetof(petrel_client_options, tls_pins);
+    CHECK(create(runtime, options) == PETREL_OK);
+}
+
 TEST_CASE("C API: numbers at their ends") {
     constexpr std::int64_t kMsMax = 3'153'600'000'000;
     constexpr std::uint64_t kCountMax = std::uint64_t{1} << 40;

@@ -155,6 +155,7 @@ int main(void) {
     FIELD(petrel_client_options, dedup_memory_ms);
     FIELD(petrel_client_options, dedup_sweep_ms);
     FIELD(petrel_client_options, dedup_entries_max);
+    FIELD(petrel_client_options, tls_pins);
     STRUCT(petrel_send_options);
     FIELD(petrel_send_options, struct_size);
     FIELD(petrel_send_options, typeu);

@@ -48,6 +48,41 @@ TEST_CASE("StopSignals: a new one begins unraised, and gives the signals back") 
     CHECK_FALSE(second.is_raised());
 }
 
+TEST_CASE("HangUpSignal: each hang-up runs the callback on the loop, and ends nothing") {
+    struct sigaction before {};
+    ::sigaction(SIGHUP, nullptr, &before);
+    AsioEventLoop loop;
+    int count = 0;
+    {
+        HangUpSignal signal(loop, [&] {
+            CHECK(loop.is_loop_thread());
+            if (++count == 3) {
+                loop.stop();
+            } else {
+                ::raise(SIGHUP);
+            }
+        });
+        ::raise(SIGHUP);
+        loop.run();
+    }
+    CHECK(count == 3);
+    struct sigaction after {};
+    ::sigaction(SIGHUP, nullptr, &after);
+    const bool is_restored = before.sa_handler == after.sa_handler;
+    CHECK(is_restored);
+}
+
+TEST_CASE("HangUpSignal: one without a signal ends with its object") {
+    AsioEventLoop loop;
+    int count = 0;
+    {
+        const HangUpSignal signal(loop, [&] { ++count; });
+    }
+    loop.post([&] { loop.stop(); });
+    loop.run();
+    CHECK(count == 0);
+}
+
 TEST_CASE("StopSignals: the second signal ends the process at once") {
     const pid_t child = ::fork();
     if (child == 0) {

@@ -427,6 +427,16 @@ TEST_CASE("Tls: a certificate or key that cannot be used is an error that names 
     SUBCASE("no key") { options.tls_key_file = expected = "/nonexistent/key.pem"; }
     SUBCASE("a certificate without a key") { options.tls_key_file.clear(); }
     SUBCASE("a key without a certificate") { options.tls_cert_file.clear(); }
+    SUBCASE("a key with a password") {
+        const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(EVP_EC_gen("P-256"),
+                                                                      EVP_PKEY_free);
+        options.tls_key_file = world.folder.file("locked.pem");
+        FILE* const file = std::fopen(options.tls_key_file.c_str(), "w");
+        PEM_write_PrivateKey(file, key.get(), EVP_aes_128_cbc(),
+                             reinterpret_cast<const unsigned char*>("secret"), 6, nullptr, nullptr);
+        std::fclose(file);
+        expected = options.tls_key_file + " is protected by a password";
+    }
     SUBCASE("another's key") {
         expected = options.tls_key_file = world.folder.file("other.pem");
         Certificate(world.certificate).write(world.folder.file("unused.pem"), expected);

@@ -6,8 +6,20 @@
 #include "protocol/profile.hpp"
 #include "tools/petrel/duration.hpp"
 #include "tools/petrel/log.hpp"
+#include "transport/tls.hpp"
 
 namespace petrel::tools {
+
+namespace {
+
+void warn_insecure(bool has_pins) {
+    log(LogLevel::kWarning,
+        has_pins ? "--insecure: neither authority nor host name is verified, only the pinned key"
+                 : "--insecure: no certificate is verified. Whoever is in between can pose as the "
+                   "gateway, read and change every message, and take the token");
+}
+
+}  // namespace
 
 void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_required) {
     add_common(app, command.common);
@@ -40,8 +52,25 @@ void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_requ
     app.add_option("--ca", command.ca_file, "PEM file of the CAs to trust for wss://")
         ->check(CLI::ExistingFile)
         ->default_str("the system's");
+    app.add_option("--pin", command.pins,
+                   "Public key that wss:// must show, beside a good certificate: base64 of its "
+                   "SHA-256 (RFC 7469); repeat it for others that may be shown instead")
+        ->check([](const std::string& text) {
+            return is_key_pin(text)
+                       ? std::string()
+                       : "'" + text + "' is no pin: the base64 of a SHA-256 has 44 characters";
+        })
+        ->type_name("HASH")
+        ->allow_extra_args(false);
     app.add_flag("--insecure", command.is_insecure,
-                 "Verify no certificate: anybody in between can read and change everything");
+                 "Verify no certificate, --pin apart: anybody in between can pose as the gateway, "
+                 "read and change everything");
+    app.parse_complete_callback([&command] {
+        // Else it would be given and never looked at.
+        if (!command.pins.empty() && command.url.rfind("ws://", 0) == 0) {
+            throw CLI::ValidationError("--pin", "ws:// shows no key, give a wss:// URL");
+        }
+    });
     add_duration(app, "--timeout", command.timeout, "How long to wait without any progress",
                  {std::chrono::milliseconds{1}, std::chrono::hours{24}});
 }
@@ -58,7 +87,8 @@ ClientOptions make_client_options(const ClientCommand& command, std::string devi
     options.connect.url = command.url;
     options.connect.tls.ca_file = command.ca_file;
     options.connect.tls.is_insecure = command.is_insecure;
-    if (command.is_insecure) log(LogLevel::kWarning, "--insecure: no certificate is verified");
+    options.connect.tls.pins = command.pins;
+    if (command.is_insecure) warn_insecure(!command.pins.empty());
     options.on_log = [](LogLevel level, std::string_view text) { log(level, text); };
     return options;
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "core/client/client.hpp"
 #include "tools/petrel/options.hpp"
@@ -20,12 +21,14 @@ struct ClientCommand {
     std::string profile = "petrel.v1";
     bool require_v1 = false;
     std::string ca_file;
+    std::vector<std::string> pins;
     bool is_insecure = false;
     std::chrono::nanoseconds timeout = std::chrono::seconds{30};
 };
 
-// --url, --user, --token, --app, --device, --profile, --require-v1, --ca, --insecure, --timeout and
-// the common ones. Without `is_user_required` the user may be left out and is then "".
+// --url, --user, --token, --app, --device, --profile, --require-v1, --ca, --pin, --insecure,
+// --timeout and the common ones. Without `is_user_required` the user may be left out and is then
+// "".
 void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_required = true);
 
 // Engine and connection options for the command; --insecure is warned about. `device` is used when

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "core/gateway/authenticator.hpp"
 #include "core/gateway/gateway.hpp"
@@ -20,6 +21,7 @@
 #include "tools/petrel/options.hpp"
 #include "tools/petrel/signals.hpp"
 #include "transport/asio_event_loop.hpp"
+#include "transport/handshake.hpp"
 
 namespace petrel::tools {
 namespace {
@@ -31,6 +33,13 @@ constexpr const char* kFooter =
     "is queued is written, then it exits with 0.\n"
     "\n"
     "--auth open trusts whatever user id a client states. It is for trials on this machine.\n"
+    "\n"
+    "SIGHUP reads --tls-cert and --tls-key again: new connections get the new certificate, those\n"
+    "that are open stay. One that cannot be used is refused with the reason, and the one before\n"
+    "stays in use.\n"
+    "\n"
+    "A plain GET of /ws or / is answered with a line about what this is. Frames are never\n"
+    "compressed (no permessage-deflate).\n"
     "\n"
     "--new-epoch: after the store file was restored from a copy. Every client is then told that\n"
     "it may have missed messages (a break), instead of losing them without a word.\n"
@@ -48,6 +57,7 @@ struct GatewayCommand {
     std::string auth = "open";
     std::string tls_cert;
     std::string tls_key;
+    std::vector<std::string> origins;
     unsigned shards = std::max(1U, std::thread::hardware_concurrency() / 2);
     std::string sessions = "multi";
     std::string trace;
@@ -79,6 +89,17 @@ std::unique_ptr<MessageStore> open_store(const GatewayCommand& command, Fingerpr
         return nullptr;
     }
     return std::move(*store);
+}
+
+void reload(Gateway& gateway, const GatewayCommand& command) {
+    if (command.tls_cert.empty()) {
+        log(LogLevel::kInfo, "SIGHUP: there is nothing to reload");
+        return;
+    }
+    std::string why;
+    if (!gateway.reload_certificate(why)) {
+        log(LogLevel::kError, "SIGHUP: the certificate from before stays in use: " + why);
+    }
 }
 
 ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
@@ -117,8 +138,11 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
     options.listen.port = command.listen.port;
     options.listen.tls_cert_file = command.tls_cert;
     options.listen.tls_key_file = command.tls_key;
+    options.listen.origins = command.origins;
     options.listen.http_page =
-        "This is a Petrel gateway. Connect with a WebSocket client that speaks petrel.v1.\n";
+        "This is Petrel, a gateway for messages. It speaks WebSocket (subprotocol petrel.v1), and\n"
+        "there is nothing to see for a browser. Apps connect to the path /ws of this address,\n"
+        "ws://.../ws or wss://.../ws.\n";
     options.shards = command.shards;
     options.policy = command.sessions == "single"          ? SessionPolicy::kSingle
                      : command.sessions == "one-per-class" ? SessionPolicy::kOnePerClass
@@ -131,6 +155,7 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
     // The signals first: whoever reads the line below may send one.
     AsioEventLoop loop;
     StopSignals signals(loop, [&loop] { loop.stop(); });
+    const HangUpSignal hang_up(loop, [&gateway, &command] { reload(gateway, command); });
     std::string why;
     const auto port = gateway.start(why);
     if (!port) {
@@ -166,7 +191,20 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
         ->capture_default_str();
     app->add_option("--tls-cert", command->tls_cert,
                     "PEM certificate chain: wss:// instead of ws://");
-    app->add_option("--tls-key", command->tls_key, "PEM private key");
+    app->add_option("--tls-key", command->tls_key, "PEM private key, without a password");
+    app->add_option("--origin", command->origins,
+                    "A web site whose pages may connect (https://chat.example), can be repeated; "
+                    "others get 403. Default: any, since a login needs more than a page's origin, "
+                    "and apps send none and are always let in")
+        ->check([](const std::string& text) {
+            return !normal_origin(text).empty()
+                       ? std::string()
+                       : "'" + text +
+                             "' is no origin: write https://chat.example or "
+                             "http://127.0.0.1:8080, with nothing behind it";
+        })
+        ->type_name("ORIGIN")
+        ->allow_extra_args(false);
     app->add_option("--shards", command->shards, "Threads with sockets")
         ->check(CLI::Range(1U, 64U))
         ->capture_default_str();

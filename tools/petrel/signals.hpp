@@ -39,4 +39,19 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
+// SIGHUP as an event: reload what may be reloaded. Several that come at once may count as one.
+// One object at a time; destroying it gives the signal back.
+class HangUpSignal {
+public:
+    // `on_hang_up` runs on the loop's thread; the loop must outlive this object.
+    HangUpSignal(EventLoop& loop, std::function<void()> on_hang_up);
+    ~HangUpSignal();
+    HangUpSignal(const HangUpSignal&) = delete;
+    HangUpSignal& operator=(const HangUpSignal&) = delete;
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
 }  // namespace petrel::tools

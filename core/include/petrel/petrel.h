@@ -335,7 +335,8 @@ typedef struct petrel_client_options {
 
     uint32_t require_v1;            /* 1: stop with an error (205) where no petrel.v1 is spoken.
                                        0: fall back to im-sdk. */
-    uint32_t tls_insecure;          /* 1: verifies no certificate. Never but in trials. 0. */
+    uint32_t tls_insecure;          /* 1: verifies no certificate: who is in between can
+                                       read and change all. Never but in trials. 0. */
     uint32_t manual_confirm;        /* 1: a message is handled when petrel_client_confirm says so.
                                        0: when the callback returned (pull: at the next call). */
     uint32_t window;                /* Messages taken and not handled before the gateway waits; 0:
@@ -405,6 +406,13 @@ typedef struct petrel_client_options {
     int64_t dedup_memory_ms;        /* Plain: a fingerprint is remembered. 600000. */
     int64_t dedup_sweep_ms;         /* Plain: and forgotten at the next sweep. 300000. */
     uint64_t dedup_entries_max;     /* Plain: fingerprints remembered; the oldest goes. 100000. */
+
+    /* TLS, with the built-in transport. One of these public keys must be the server's, or that of
+       an authority in its verified chain; beside the usual checks, not instead. Each is the base64
+       of the SHA-256 of a SubjectPublicKeyInfo (RFC 7469: 44 characters), with spaces between; at
+       most 16, so that a new key can be announced before it is used. With tls_insecure they are
+       all that is checked, and must be the server's own. Needs a wss:// url. "": no pins. */
+    const char *tls_pins;
 } petrel_client_options;
 
 /* Fills in the defaults. `struct_size` is sizeof *options. */

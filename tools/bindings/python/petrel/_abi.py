@@ -75,7 +75,7 @@ ClientOptions = _struct(
     "u64 send_window_packets_max send_window_bytes_max kept_max kept_bytes_max",
     "i64 pause_max_ms send_check_period_ms retry_not_younger_ms", "u64 late_ack_memory",
     "u64 ack_every_max", "i64 ack_delay_max_ms gap_interval_ms dedup_memory_ms dedup_sweep_ms",
-    "u64 dedup_entries_max")
+    "u64 dedup_entries_max", "str tls_pins")
 SendOptions = _struct("petrel_send_options", "u32 struct_size", "i32 typeu", "str fingerprint",
                       "i64 expires_after_ms", "u32 qos reserved")
 Stats = _struct(

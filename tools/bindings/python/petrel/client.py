@@ -91,7 +91,7 @@ class Client:
 
     def __init__(self, url: str, user: str, *, token: str = "", app: str = "", device: str = "",
                  device_class: str = "", extra: str = "", profile: str = "",
-                 storage_path: str = "", tls_ca_file: str = "",
+                 storage_path: str = "", tls_ca_file: str = "", tls_pins: str = "",
                  token_provider: Optional[TokenProvider] = None,
                  on_event: Optional[Callable[[Event], None]] = None, **numbers: int) -> None:
         self._handle: Any = None
@@ -102,7 +102,7 @@ class Client:
                                                          ctypes.sizeof(options)))
         names = {"url": url, "user": user, "token": token, "app": app, "device": device,
                  "device_class": device_class, "extra": extra, "profile": profile,
-                 "storage_path": storage_path, "tls_ca_file": tls_ca_file}
+                 "storage_path": storage_path, "tls_ca_file": tls_ca_file, "tls_pins": tls_pins}
         for name, value in names.items():
             setattr(options, name, value.encode())
         for name, number in numbers.items():
