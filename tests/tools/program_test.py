@@ -498,6 +498,81 @@ def echoes(folder):
 
 
 @test
+def measures(folder):
+    env = {"TMPDIR": str(folder)}
+
+    def bench(*args):
+        process = Process("bench", "--json", *args, env=env)
+        process.status = process.finish()
+        return process
+
+    done = bench("--pairs", "2", "--messages", "201")
+    check("a small bench: exit 0", done.status == 0, done.said())
+    check("it says what a sync costs, then throughput and times",
+          [e["event"] for e in done.events()] ==
+          ["sync", "sending", "throughput", "accepted", "received"], done.said())
+    throughput, accepted, received = done.events()[2:]
+    check("all messages arrived once",
+          [throughput[key] for key in ("sent", "accepted", "received", "lost", "doubled",
+                                       "disordered", "notAccepted")] ==
+          [201, 201, 201, 0, 0, 0, 0], throughput)
+    check("both histograms have them all",
+          accepted["count"] == 201 and received["count"] == 201 and
+          0 < received["minUs"] <= received["p50Us"] <= received["maxUs"], accepted, received)
+    check("both sides' CPU and memory are told",
+          all(throughput[key] > 0 for key in ("gatewayCpuSPer100k", "clientsCpuSPer100k",
+                                              "gatewayRssBytes", "clientsRssBytes")), throughput)
+    check("its folder is gone", not list(folder.iterdir()), list(folder.iterdir()))
+
+    done = bench("--store", ":memory:", "--rate", "2000", "--messages", "100", "--profile", "im-sdk")
+    check("open loop, plain, in memory", done.status == 0 and
+          done.events("throughput")[0]["received"] == 100, done.said())
+    check("no disk, no sync", not done.events("sync"), done.said())
+    done = bench("--store", ":memory:", "--idle", "70", "--idle-for", "1ms", "--messages", "0")
+    check("idle connections alone", done.status == 0 and
+          [e["event"] for e in done.events()] == ["idle"] and
+          done.events("idle")[0]["connections"] == 70, done.said())
+
+    (folder / "own").mkdir()
+    gateway = Gateway(folder / "own")
+    done = bench("--url", gateway.url, "--messages", "50")
+    check("another gateway's CPU is not known", done.status == 0 and
+          done.events("throughput")[0]["gatewayCpuSPer100k"] is None, done.said())
+    endless = Process("bench", "--url", gateway.url, "--rate", "50", "--messages", "100000",
+                      "--timeout", "500ms", "--json", env=env)
+    endless.wait_event("sending")
+    gateway.process.kill()
+    check("without the gateway: exit 1", endless.finish() == 1, endless.said())
+    check("and what was measured until then",
+          endless.events("throughput")[0]["received"] < 100_000, endless.said())
+    check("nobody there: exit 3",
+          bench("--url", "ws://127.0.0.1:1/ws", "--timeout", "200ms").status == 3)
+    check("--store with --url: exit 2",
+          bench("--url", gateway.url, "--store", "x.db").status == 2)
+
+    stopped = Process("bench", "--rate", "50", "--messages", "100000", "--json", env=env)
+    stopped.wait_event("sending")
+    stopped.signal(signal.SIGINT)
+    check("Ctrl-C: exit 0", stopped.finish() == 0, stopped.said())
+    check("and what there is", stopped.events("throughput")[0]["stopped"], stopped.said())
+
+    killed = Process("bench", "--rate", "50", "--messages", "100000", "--json", env=env)
+    killed.wait_event("sending")
+    pid = killed.popen.pid
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    ends = [os.pidfd_open(int(child)) for child in children]
+    check("it has children", len(ends) == 2, children)
+    killed.kill()
+    for end in ends:
+        if not select.select([end], [], [], PATIENCE)[0]:
+            raise Failure("a child outlives the killed bench")
+        os.close(end)
+    check("killed, it leaves nothing behind",
+          not [path for path in folder.iterdir() if path.name.startswith("petrel-bench")],
+          list(folder.iterdir()))
+
+
+@test
 def demonstrates(folder):
     env = {"TMPDIR": str(folder)}
     demo = Process("demo", "--json", "--messages", "300", "--seed", "1", env=env)

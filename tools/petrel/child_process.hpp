@@ -28,6 +28,7 @@ public:
     // `arguments`: those of the command line. False with a sentence in `why`. Not while it runs.
     bool start(const std::vector<std::string>& arguments, OnLine on_line, std::string& why);
     bool is_running() const;
+    pid_t id() const { return pid_; }  // -1 while there is none.
 
     // To its standard input. Never waits: what finds no room goes with a later write or flush.
     void write(std::string_view text);

@@ -19,6 +19,7 @@
 
 namespace petrel::tools {
 
+void add_bench(CLI::App& root, ExitStatus& exit);
 void add_chat(CLI::App& root, ExitStatus& exit);
 void add_demo(CLI::App& root, ExitStatus& exit);
 void add_demo_user(CLI::App& root, ExitStatus& exit);

@@ -62,6 +62,7 @@ struct GatewayCommand {
     std::string sessions = "multi";
     std::string trace;
     bool new_epoch = false;
+    unsigned window = 64;
     std::chrono::nanoseconds heartbeat = std::chrono::seconds{25};
 };
 
@@ -148,6 +149,8 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
                      : command.sessions == "one-per-class" ? SessionPolicy::kOnePerClass
                                                            : SessionPolicy::kMulti;
     options.session.heartbeat = command.heartbeat;
+    options.session.window = command.window;
+    options.session.push_window_max = std::max(options.session.push_window_max, command.window);
     options.trace = trace.get();
     options.on_log = [](LogLevel level, std::string_view text) { log(level, text); };
     Gateway gateway(options, std::move(store), std::make_unique<OpenAuthenticator>());
@@ -221,6 +224,10 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
     add_duration(*app, "--heartbeat", command->heartbeat,
                  "How often clients of petrel.v1 say that they live",
                  {std::chrono::milliseconds{100}, std::chrono::hours{1}});
+    app->add_option("--window", command->window,
+                    "Messages that a client may have sent and not yet acked, at most")
+        ->check(CLI::Range(1U, 65'536U))
+        ->capture_default_str();
     app->set_config("--config", "", "Read options from an INI or TOML file");
     app->callback([app, command, &exit] { exit = gateway(*app, *command); });
 }

@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
     add_echo(app, exit);
     add_track(app, exit);
     add_storm(app, exit);
+    add_bench(app, exit);
 
     try {
         app.parse(argc, argv);
