@@ -35,6 +35,7 @@ LIBRARIES = {  # Header pattern -> the files that may include it.
         r"CLI/.*|spdlog/.*|fmt/.*|jwt\.h|jwt/.*",
         r"tools/.*|core/gateway/.*|tests/(tools|core/gateway)/.*",
     ),
+    "http-only-in-tools": (r"httplib\.h", r"tools/.*|tests/tools/.*"),
     "sqlite-only-in-store": (r"sqlite3(ext)?\.h", r"core/store/.*|tests/.*"),
 }
 # The engine is a pure function of (input, time, seed).
@@ -223,6 +224,7 @@ def self_test():
         ("rapidjson-only-in-codec", "protocol/codec.hpp", hpp + sys_inc("rapidjson/reader.h")),
         ("tool-libraries-in-tools-and-gateway", "core/client/a.cpp", sys_inc("jwt.h")),
         ("tool-libraries-in-tools-and-gateway", "core/store/a.cpp", sys_inc("spdlog/spdlog.h")),
+        ("http-only-in-tools", "core/gateway/a.cpp", sys_inc("httplib.h")),
         ("sqlite-only-in-store", "core/gateway/a.cpp", sys_inc("sqlite3.h")),
         ("no-sleep-in-tests", "tests/core/a.cpp", "u" + "sleep(10);"),
         ("pragma-once", "core/store/inbox.hpp", "// #pragma once\nint a;\n"),

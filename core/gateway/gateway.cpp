@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <iterator>
 #include <mutex>
+#include <numeric>
 #include <random>
 #include <utility>
 
@@ -21,10 +23,6 @@ public:
     void arrive() {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (--left_ == 0) changed_.notify_all();
-    }
-    void wait() {
-        std::unique_lock<std::mutex> lock(mutex_);
-        changed_.wait(lock, [this] { return left_ == 0; });
     }
     bool wait_for(std::chrono::milliseconds patience) {
         std::unique_lock<std::mutex> lock(mutex_);
@@ -128,53 +126,107 @@ Result<std::uint16_t> Gateway::start(std::string& why) {
         listen.port = *port;
     }
     for (auto& shard : shards_) shard->start();
-    is_running_ = true;
+    phase_ = Phase::kRunning;
     return listen.port;
 }
 
-void Gateway::stop() {
-    if (!is_running_) return;
-    is_running_ = false;
+void Gateway::stop(std::optional<std::int64_t> window_ms) {
+    if (phase_ != Phase::kRunning) return;
+    phase_ = Phase::kDraining;
     // Shared with the shards: one that is cut at the deadline answers later, or never.
     const auto drained = std::make_shared<Countdown>(shards_.size());
-    for (auto& shard : shards_) shard->drain([drained] { drained->arrive(); });
+    for (auto& shard : shards_) shard->drain(window_ms, [drained] { drained->arrive(); });
     if (!drained->wait_for(options_.drain_deadline)) {
         log(LogLevel::kWarning, "some connections did not close in time and are cut");
     }
     writer_->stop();
+    phase_ = Phase::kStopped;
     for (auto& shard : shards_) shard->stop();
 }
 
-void Gateway::ask_shards(const std::function<void(Shard&)>& question) {
-    Countdown answered(shards_.size());
-    for (auto& shard : shards_) {
-        shard->post([&question, &answered, target = shard.get()] {
-            question(*target);
-            answered.arrive();
+// The answers by shard. What the question needs it holds itself: after a wait in vain it is still
+// asked.
+template <class Answer>
+std::optional<std::vector<Answer>> Gateway::ask(std::function<Answer(Shard&)> question,
+                                                std::chrono::milliseconds patience) {
+    const Phase phase = phase_;
+    if (phase != Phase::kRunning && phase != Phase::kDraining) return std::nullopt;
+    struct Asked {
+        Asked(std::size_t shards, std::function<Answer(Shard&)> what)
+            : question(std::move(what)), answers(shards), answered(shards) {}
+        std::function<Answer(Shard&)> question;
+        std::vector<Answer> answers;  // Each written by its shard, read when all have.
+        Countdown answered;
+    };
+    const auto asked = std::make_shared<Asked>(shards_.size(), std::move(question));
+    for (std::size_t i = 0; i < shards_.size(); ++i) {
+        Shard& shard = *shards_[i];
+        shard.post([asked, i, &shard] {
+            asked->answers[i] = asked->question(shard);
+            asked->answered.arrive();
         });
     }
-    answered.wait();
+    if (!asked->answered.wait_for(patience)) return std::nullopt;
+    return std::move(asked->answers);
 }
 
+namespace {
+
+// Whoever asks from the owner's thread waits as long as it takes.
+constexpr std::chrono::hours kForever{24};
+
+}  // namespace
+
 SessionCounters Gateway::counters() {
-    std::mutex mutex;
     SessionCounters sum;
-    const auto add = [&](Shard& shard) {
-        const std::lock_guard<std::mutex> lock(mutex);
-        sum += shard.counters();
-    };
-    if (is_running_) {
-        ask_shards(add);
+    const auto answers =
+        ask<SessionCounters>([](Shard& shard) { return shard.counters(); }, kForever);
+    if (answers) {
+        for (const SessionCounters& answer : *answers) sum += answer;
     } else {
-        for (auto& shard : shards_) add(*shard);
+        for (auto& shard : shards_) sum += shard->counters();
     }
     return sum;
 }
 
 std::size_t Gateway::connection_count() {
-    std::atomic<std::size_t> sum{0};
-    if (is_running_) ask_shards([&](Shard& shard) { sum += shard.connection_count(); });
-    return sum;
+    const auto answers =
+        ask<std::size_t>([](Shard& shard) { return shard.connection_count(); }, kForever);
+    return answers ? std::accumulate(answers->begin(), answers->end(), std::size_t{0}) : 0;
+}
+
+std::optional<GatewayFigures> Gateway::figures() {
+    const auto answers =
+        ask<ShardFigures>([](Shard& shard) { return shard.figures(); }, kAnswerPatience);
+    if (!answers) return std::nullopt;
+    GatewayFigures figures;
+    for (const ShardFigures& answer : *answers) figures.shards += answer;
+    figures.store = writer_->stats();
+    figures.is_draining = is_draining();
+    return figures;
+}
+
+std::optional<std::vector<SessionInfo>> Gateway::sessions(const SessionQuery& query) {
+    using Infos = std::vector<SessionInfo>;
+    auto answers =
+        ask<Infos>([query](Shard& shard) { return shard.sessions(query); }, kAnswerPatience);
+    if (!answers) return std::nullopt;
+    Infos all;
+    for (Infos& answer : *answers) {
+        std::move(answer.begin(), answer.end(), std::back_inserter(all));
+    }
+    std::sort(all.begin(), all.end(), [](const SessionInfo& a, const SessionInfo& b) {
+        return a.connection < b.connection;
+    });
+    if (all.size() > query.count_max) all.resize(query.count_max);
+    return all;
+}
+
+std::optional<std::size_t> Gateway::kick(const KickOrder& order) {
+    const auto answers =
+        ask<std::size_t>([order](Shard& shard) { return shard.kick(order); }, kAnswerPatience);
+    if (!answers) return std::nullopt;
+    return std::accumulate(answers->begin(), answers->end(), std::size_t{0});
 }
 
 // ---- on the writer's thread ----
@@ -244,7 +296,7 @@ void Gateway::on_store_health(const std::string& error) {
 }
 
 void Gateway::log(LogLevel level, std::string_view text) const {
-    if (options_.on_log) options_.on_log(level, text);
+    if (options_.on_log) options_.on_log(level, text, LogContext{});
 }
 
 }  // namespace petrel

@@ -26,27 +26,6 @@ Duration two_and_a_half(Duration interval) { return interval * 5 / 2; }
 
 }  // namespace
 
-SessionCounters& SessionCounters::operator+=(const SessionCounters& other) {
-    packets_in += other.packets_in;
-    packets_out += other.packets_out;
-    bytes_in += other.bytes_in;
-    bytes_out += other.bytes_out;
-    malformed += other.malformed;
-    ignored += other.ignored;
-    unknown_acks += other.unknown_acks;
-    logins_accepted += other.logins_accepted;
-    logins_refused += other.logins_refused;
-    accepted += other.accepted;
-    duplicates += other.duplicates;
-    refused += other.refused;
-    failed += other.failed;
-    pushed += other.pushed;
-    retransmitted += other.retransmitted;
-    handled += other.handled;
-    direct_dropped += other.direct_dropped;
-    return *this;
-}
-
 Session::Session(SessionHost& host, Router& router, Authenticator& authenticator,
                  const SessionOptions& options, SessionCounters& counters, std::uint64_t connection,
                  std::string_view subprotocol)
@@ -121,6 +100,7 @@ void Session::on_connection_closed(std::uint16_t code) {
 
 void Session::close(std::uint16_t code, std::string_view reason) {
     if (state_ == State::kClosed) return;
+    counters_.closes.add(code);
     on_connection_closed(code);
     host_.close(code, reason);
 }
@@ -147,11 +127,11 @@ void Session::watch_queue(std::uint64_t drained) {
     slow_timer_.start_at(slow_patience_.look_at());
 }
 
-void Session::drain() {
+void Session::drain(std::optional<std::int64_t> window_ms) {
     if (state_ == State::kClosed) return;
     if (state_ == State::kOnline) receive_.flush();
     if (is_v1()) {
-        close(kCloseDraining, std::to_string(options_.drain_window_ms));
+        close(kCloseDraining, std::to_string(window_ms.value_or(options_.drain_window_ms)));
     } else {
         close(kCloseGoingAway, "shutting down");
     }
@@ -290,6 +270,7 @@ void Session::handle(Echo& echo) {
 
 void Session::handle(Ack& ack, std::string_view text) {
     if (state_ != State::kOnline) return refuse_before_login(text);
+    ++counters_.acks_in;
     if (!is_v1()) {
         const std::uint64_t unknown = send_->unknown_acks();
         if (!ack.fp.empty()) send_->on_fingerprint_ack(ack.fp);
@@ -383,6 +364,7 @@ void Session::login_again(const Login& login) {
 void Session::refuse_login(int code, std::string message, bool retry,
                            std::optional<std::int64_t> retry_after_ms) {
     ++counters_.logins_refused;
+    counters_.logins.add(code);
     log(LogLevel::kInfo, "login refused: " + message);
     LoginResponse response;
     response.code = code;
@@ -407,6 +389,7 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
         return refuse_login(verdict.code, verdict.message, verdict.retry, verdict.retry_after_ms);
     }
     ++counters_.logins_accepted;
+    counters_.logins.add(0);
     const OpenResult& opened = verdict.opened;
     state_ = State::kOnline;
     generation_ = opened.generation;
@@ -466,17 +449,31 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
 }
 
 void Session::on_displaced(bool is_same_login, const std::string& device) {
-    if (state_ == State::kClosed) return;
-    if (state_ == State::kOnline && !(profile_ == ProfileId::kMobileImSdk && is_same_login) &&
-        profile(profile_).kickout_type != 0) {
+    if (profile_ == ProfileId::kMobileImSdk && is_same_login) {
+        return close(kCloseKicked, "logged in elsewhere");
+    }
+    kick_out(kKickedByLogin, "logged in elsewhere", device);
+}
+
+void Session::kick(std::string_view reason) { kick_out(kKickedByAdmin, reason, {}); }
+
+void Session::kick_out(int code, std::string_view reason, const std::string& device) {
+    if (state_ == State::kOnline && profile(profile_).kickout_type != 0) {
         Kickout kickout;
-        kickout.code = kKickedByLogin;
-        kickout.reason = "logged in elsewhere";
+        kickout.code = code;
+        kickout.reason = reason;
         kickout.to = identity_.user.user;
         if (is_v1()) kickout.device = device;
         send(Packet(std::move(kickout)));
     }
-    close(kCloseKicked, "logged in elsewhere");
+    close(kCloseKicked, reason);
+}
+
+std::size_t Session::in_flight() const { return send_ ? send_->in_flight() : 0; }
+
+std::uint64_t Session::backlog() const {
+    if (state_ != State::kOnline || (is_v1() && client_window_ == 0)) return 0;
+    return feed_.last() - std::min(feed_.page_after(), feed_.last()) + send_->kept();
 }
 
 TraceEvent Session::trace_event(std::string_view event) const {

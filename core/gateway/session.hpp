@@ -10,6 +10,7 @@
 
 #include "core/gateway/authenticator.hpp"
 #include "core/gateway/inbox_feed.hpp"
+#include "core/gateway/metrics.hpp"
 #include "core/gateway/router.hpp"
 #include "daemons/keepalive.hpp"
 #include "daemons/patience.hpp"
@@ -38,17 +39,6 @@ public:
 
 protected:
     ~SessionHost() = default;
-};
-
-// Counters of all sessions of a shard, for metrics and tests.
-struct SessionCounters {
-    std::uint64_t packets_in = 0, packets_out = 0, bytes_in = 0, bytes_out = 0;
-    std::uint64_t malformed = 0, ignored = 0, unknown_acks = 0;
-    std::uint64_t logins_accepted = 0, logins_refused = 0;
-    std::uint64_t accepted = 0, duplicates = 0, refused = 0, failed = 0;
-    std::uint64_t pushed = 0, retransmitted = 0, handled = 0, direct_dropped = 0;
-
-    SessionCounters& operator+=(const SessionCounters& other);
 };
 
 struct SessionOptions {
@@ -108,7 +98,9 @@ public:
     void on_drained();
     void on_connection_closed(std::uint16_t code);
     void flush();
-    void drain();  // Tell the client to come back elsewhere, close 4007.
+    // Tell the client to come back elsewhere, close 4007. Without `window_ms`: the option's.
+    void drain(std::optional<std::int64_t> window_ms = std::nullopt);
+    void kick(std::string_view reason);  // By an admin: kick-out packet, close 4004.
 
     // ---- of the router ----
     void on_login_verdict(const LoginVerdict& verdict) override;
@@ -123,6 +115,13 @@ public:
     SessionId id() const noexcept { return id_; }
     std::uint64_t connection() const noexcept { return connection_; }
     const Identity& identity() const noexcept { return identity_; }
+    ProfileId profile_id() const noexcept { return profile_; }
+    // What the client of a v1 session was told it is, else empty.
+    std::string_view public_id() const {
+        return login_reply_ ? std::string_view(login_reply_->session) : std::string_view();
+    }
+    std::size_t in_flight() const;
+    std::uint64_t backlog() const;  // Messages of the inbox that it has not acked yet.
     bool is_consistent() const;
 
 private:
@@ -179,6 +178,7 @@ private:
     void refuse_login(int code, std::string message, bool retry,
                       std::optional<std::int64_t> retry_after_ms);
     void close(std::uint16_t code, std::string_view reason);
+    void kick_out(int code, std::string_view reason, const std::string& device);
     void transmit(std::string_view text);
     void on_login_deadline();
     void on_slow_check();

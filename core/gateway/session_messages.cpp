@@ -224,6 +224,7 @@ void Session::on_result_plain(const AppendResult& result, const PendingAppend& p
             ack.from = profile_ == ProfileId::kMobileImSdk ? pending.to : kServerUser;
             ack.to = identity_.user.user;
             ack.bridge = pending.bridge;
+            ++counters_.acks_out;
             send(Packet(std::move(ack)));
             return;
         }
@@ -243,11 +244,13 @@ void Session::on_ack_due(const QosReceiveDaemon::AckDue& due) {
     ack.acc = std::move(accepted_);
     accepted_.clear();
     ack.to = identity_.user.user;
+    ++counters_.acks_out;
     send(Packet(std::move(ack)));
 }
 
 void Session::send_error(int code, std::string message, const Fingerprint& fp, Position seq,
                          std::optional<std::int64_t> retry_after_ms) {
+    counters_.errors.add(code);
     ErrorPacket error;
     error.code = code;
     error.message = std::move(message);

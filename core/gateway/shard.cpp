@@ -7,6 +7,41 @@
 #include "transport/websocketpp_server.hpp"
 
 namespace petrel {
+namespace {
+
+// A client may close with any number: only those that say something are told apart.
+int kind_of_close(std::uint16_t code) {
+    constexpr std::uint16_t kTold[] = {1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011};
+    return std::find(std::begin(kTold), std::end(kTold), code) != std::end(kTold) ? code : 0;
+}
+
+const char* name_of(Session::State state) {
+    switch (state) {
+        case Session::State::kFresh: return "fresh";
+        case Session::State::kDeciding: return "deciding";
+        case Session::State::kOnline: return "online";
+        case Session::State::kClosed: return "closed";
+    }
+    return "?";
+}
+
+const char* name_of(ProfileId profile) {
+    switch (profile) {
+        case ProfileId::kPetrelV1: return "petrel.v1";
+        case ProfileId::kImSdk: return "im-sdk";
+        case ProfileId::kMobileImSdk: return "mobileimsdk";
+        default: return "undecided";
+    }
+}
+
+bool is_meant(const Identity& identity, std::string_view app, std::string_view user,
+              std::string_view device) {
+    return (app.empty() || identity.user.app == app) &&
+           (user.empty() || identity.user.user == user) &&
+           (device.empty() || identity.device == device);
+}
+
+}  // namespace
 
 // A WebSocket connection and the session on it. Lives until the transport has closed, so that the
 // session's last words get out.
@@ -17,6 +52,7 @@ public:
         : shard_(shard),
           serial_(serial),
           address_(peer.address),
+          connected_at_(shard.wall_ms()),
           transport_(std::move(transport)),
           session_(*this, shard.router_, *shard.shared_.authenticator,
                    shard.shared_.session_options, shard.counters_, serial, peer.subprotocol) {
@@ -25,6 +61,8 @@ public:
 
     std::uint64_t serial() const { return serial_; }
     Session& session() { return session_; }
+    const Session& session() const { return session_; }
+    SessionInfo info() const;
     bool is_flush_wanted = false;
 
     // SessionHost
@@ -47,12 +85,17 @@ public:
     FingerprintSource& fingerprints() override { return shard_.fingerprints_; }
     void log(LogLevel level, std::string_view text) override {
         if (!shard_.shared_.log) return;
-        std::string line = "connection " + std::to_string(serial_) + " " + address_;
-        if (!session_.identity().user.user.empty())
-            line += " user " + session_.identity().user.user;
-        line += ": ";
-        line += text;
-        shard_.shared_.log(level, line);
+        LogContext context;
+        context.connection = serial_;
+        context.address = address_;
+        context.session = session_.public_id();
+        const Identity& identity = session_.identity();
+        if (!identity.user.user.empty()) {
+            context.app = identity.user.app;
+            context.user = identity.user.user;
+            context.device = identity.device;
+        }
+        shard_.shared_.log(level, text, context);
     }
 
     // Transport::Handler
@@ -71,6 +114,9 @@ public:
     }
     void on_closed(const CloseInfo& info) override {
         shard_.begin_input();
+        if (session_.state() != Session::State::kClosed) {
+            shard_.counters_.closes_by_peer.add(kind_of_close(info.code));
+        }
         session_.on_connection_closed(info.code);
         shard_.bury(*this);
     }
@@ -79,9 +125,32 @@ private:
     Shard& shard_;
     const std::uint64_t serial_;
     const std::string address_;
+    const WallMillis connected_at_;
     std::unique_ptr<Transport> transport_;
     Session session_;
 };
+
+SessionInfo Shard::Connection::info() const {
+    SessionInfo info;
+    info.connection = serial_;
+    info.shard = shard_of(session_.id());
+    info.address = address_;
+    info.session = session_.public_id();
+    info.state = name_of(session_.state());
+    info.profile = name_of(session_.profile_id());
+    const Identity& identity = session_.identity();
+    if (session_.state() != Session::State::kFresh) {
+        info.app = identity.user.app;
+        info.user = identity.user.user;
+        info.device = identity.device;
+        info.device_class = identity.device_class;
+    }
+    info.connected_at = connected_at_;
+    info.in_flight = session_.in_flight();
+    info.backlog = session_.backlog();
+    info.queued_bytes = queued_bytes();
+    return info;
+}
 
 Shard::Shard(Shared shared, Router::Options options, std::uint64_t seed)
     : shared_(std::move(shared)),
@@ -121,11 +190,11 @@ void Shard::post(std::function<void()> task) {
     });
 }
 
-void Shard::drain(std::function<void()> done) {
-    post([this, done = std::move(done)]() mutable {
+void Shard::drain(std::optional<std::int64_t> window_ms, std::function<void()> done) {
+    post([this, window_ms, done = std::move(done)]() mutable {
         listener_->stop();
         on_drained_ = std::move(done);
-        for (auto& [serial, connection] : connections_) connection->session().drain();
+        for (auto& [serial, connection] : connections_) connection->session().drain(window_ms);
     });
 }
 
@@ -135,9 +204,67 @@ void Shard::stop() {
     thread_.join();
 }
 
+ShardFigures Shard::figures() const {
+    ShardFigures figures;
+    figures.counters = counters_;
+    figures.connections = connections_.size();
+    figures.users = router_.user_count();
+    for (const auto& [serial, connection] : connections_) {
+        const Session& session = connection->session();
+        const std::uint64_t queued = connection->queued_bytes();
+        figures.queued_bytes += queued;
+        figures.queued_bytes_max = std::max(figures.queued_bytes_max, queued);
+        if (session.state() != Session::State::kOnline) continue;
+        switch (session.profile_id()) {
+            case ProfileId::kImSdk: ++figures.sessions_im_sdk; break;
+            case ProfileId::kMobileImSdk: ++figures.sessions_mobileimsdk; break;
+            default: ++figures.sessions_v1; break;
+        }
+        const std::uint64_t backlog = session.backlog();
+        figures.in_flight += session.in_flight();
+        figures.backlog += backlog;
+        figures.backlog_max = std::max(figures.backlog_max, backlog);
+    }
+    return figures;
+}
+
+std::vector<SessionInfo> Shard::sessions(const SessionQuery& query) const {
+    std::vector<const Connection*> found;
+    for (const auto& [serial, connection] : connections_) {
+        const Session& session = connection->session();
+        if (serial <= query.after || session.state() == Session::State::kClosed) continue;
+        if (is_meant(session.identity(), query.app, query.user, query.device)) {
+            found.push_back(connection.get());
+        }
+    }
+    const auto end =
+        found.begin() + static_cast<std::ptrdiff_t>(std::min(found.size(), query.count_max));
+    std::partial_sort(found.begin(), end, found.end(),
+                      [](const auto* a, const auto* b) { return a->serial() < b->serial(); });
+    std::vector<SessionInfo> infos;
+    for (auto it = found.begin(); it != end; ++it) infos.push_back((*it)->info());
+    return infos;
+}
+
+std::size_t Shard::kick(const KickOrder& order) {
+    std::size_t kicked = 0;
+    for (auto& [serial, connection] : connections_) {
+        Session& session = connection->session();
+        const bool has_asked = session.state() == Session::State::kDeciding ||
+                               session.state() == Session::State::kOnline;
+        if (!has_asked || !is_meant(session.identity(), order.app, order.user, order.device)) {
+            continue;
+        }
+        session.kick(order.reason);
+        ++kicked;
+    }
+    return kicked;
+}
+
 void Shard::on_accept(std::unique_ptr<Transport> transport, const PeerInfo& peer) {
     begin_input();
     const std::uint64_t serial = shared_.next_connection();
+    ++counters_.connections;
     auto connection = std::make_unique<Connection>(*this, serial, std::move(transport), peer);
     connections_.emplace(serial, std::move(connection));
 }

@@ -13,6 +13,7 @@
 #include "core/gateway/authenticator.hpp"
 #include "core/gateway/router.hpp"
 #include "core/gateway/session.hpp"
+#include "core/gateway/session_list.hpp"
 #include "core/store/store_writer.hpp"
 #include "transport/event_loop.hpp"
 #include "transport/transport.hpp"
@@ -34,7 +35,7 @@ public:
         TraceSink* trace = nullptr;                      // nullptr: nobody watches.
         std::function<std::uint64_t()> next_connection;  // Serial, over all shards.
         std::function<void(unsigned shard, std::vector<ShardMessage> batch)> post;
-        std::function<void(LogLevel, std::string_view)> log;
+        std::function<void(LogLevel, std::string_view, const LogContext&)> log;
     };
 
     Shard(Shared shared, Router::Options options, std::uint64_t seed);
@@ -45,14 +46,18 @@ public:
     void start();
     void post(std::function<void()> task);  // Runs as one input of this shard. Thread-safe.
 
-    // Stops accepting and drains every session; `done` is called once the last is gone.
-    void drain(std::function<void()> done);
+    // Stops accepting and drains every session; `done` is called once the last is gone. Without
+    // `window_ms`: that of the options.
+    void drain(std::optional<std::int64_t> window_ms, std::function<void()> done);
     void stop();  // Ends the thread. Idempotent.
 
     // On the shard's thread (from a posted task).
     Router& router() { return router_; }
     const SessionCounters& counters() const { return counters_; }
     std::size_t connection_count() const { return connections_.size(); }
+    ShardFigures figures() const;
+    std::vector<SessionInfo> sessions(const SessionQuery& query) const;
+    std::size_t kick(const KickOrder& order);  // How many.
 
 private:
     class Connection;

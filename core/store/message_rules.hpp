@@ -38,6 +38,7 @@ public:
     std::error_code renew_epochs() override;
     std::int64_t last_now() const override { return tables_->last_now(); }
     std::string last_error() const override { return tables_->last_error(); }
+    StoreFault last_fault() const override { return tables_->last_fault(); }
 
 private:
     // Rows cached: users, each with its devices and streams, and conversations.

@@ -138,6 +138,10 @@ struct StoreOptions {
     std::size_t plain_acked_max = 1024;  // Acked positions above a plain cursor's floor.
 };
 
+// What kept the last commit from succeeding.
+enum class StoreFault : std::uint8_t { kOther, kFull, kReadOnly, kIo, kInUse, kDamaged };
+constexpr std::size_t kStoreFaults = 6;
+
 // Synchronous, single-threaded, transactional: begin, any number of operations, commit. When
 // commit (or anything before it) fails, all since begin is undone, in memory too; nothing is left
 // behind, no number is used up. Reads see what the open transaction did.
@@ -170,6 +174,8 @@ public:
     virtual std::int64_t last_now() const = 0;
     // What the disk said last, for a log line.
     virtual std::string last_error() const = 0;
+    // The same as one of a few words, for metrics.
+    virtual StoreFault last_fault() const { return StoreFault::kOther; }
 };
 
 }  // namespace petrel

@@ -178,6 +178,7 @@ public:
     virtual std::int64_t last_now() const = 0;
     virtual UserId last_user_id() const = 0;
     virtual std::string last_error() const = 0;
+    virtual StoreFault last_fault() const { return StoreFault::kOther; }
 };
 
 }  // namespace petrel

@@ -56,6 +56,20 @@ SqliteFile::Schema schema_with(const SqliteTuning& tuning) {
     return schema;
 }
 
+StoreFault fault_of(int code) {
+    switch (code & 0xff) {
+        case SQLITE_FULL: return StoreFault::kFull;
+        case SQLITE_READONLY:
+        case SQLITE_PERM: return StoreFault::kReadOnly;
+        case SQLITE_IOERR: return StoreFault::kIo;
+        case SQLITE_BUSY:
+        case SQLITE_LOCKED: return StoreFault::kInUse;
+        case SQLITE_CORRUPT:
+        case SQLITE_NOTADB: return StoreFault::kDamaged;
+        default: return StoreFault::kOther;
+    }
+}
+
 // Files up to this are checked whole when they are opened; of larger ones only what is read.
 constexpr std::int64_t kCheckedBytesMax = 64 << 20;
 
@@ -233,6 +247,7 @@ public:
     std::int64_t last_now() const override { return last_now_; }
     UserId last_user_id() const override { return last_user_id_; }
     std::string last_error() const override { return last_error_; }
+    StoreFault last_fault() const override { return last_fault_; }
 
 private:
     int check(std::string& why) {
@@ -328,6 +343,7 @@ private:
     std::error_code result(int code) {
         if (code == SQLITE_OK || code == SQLITE_ROW || code == SQLITE_DONE) return {};
         last_error_ = file_.describe(code);
+        last_fault_ = fault_of(code);
         return make_error_code(Errc::kBusy);
     }
 
@@ -495,6 +511,7 @@ private:
     UserId last_user_id_ = 0;
     std::int64_t last_message_id_ = 0;
     std::string last_error_;
+    StoreFault last_fault_ = StoreFault::kOther;
 };
 
 }  // namespace

@@ -234,8 +234,14 @@ struct StoreWriter::Impl {
                 error = store->commit();
             }
         }
+        const auto took = Clock::now() - started;
         commit_time_ns += static_cast<std::uint64_t>(
-            std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started).count());
+            std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
+        {
+            const std::lock_guard<std::mutex> lock(figures_mutex);
+            figures.commit_seconds.add(std::chrono::duration<double>(took).count());
+            figures.batch_requests.add(static_cast<double>(end - begin));
+        }
         tell_health(error);
         if (error) return false;
         ++commits_done;
@@ -265,12 +271,20 @@ struct StoreWriter::Impl {
     }
 
     void tell_health(std::error_code error) {
+        if (error) {
+            const std::lock_guard<std::mutex> lock(figures_mutex);
+            ++figures.commit_failures[static_cast<std::size_t>(store->last_fault())];
+        }
         if (static_cast<bool>(error) == is_ill) return;
         is_ill = static_cast<bool>(error);
         std::string words;
         if (error) {
             words = store->last_error();
             if (words.empty()) words = error.message();
+        }
+        {
+            const std::lock_guard<std::mutex> lock(figures_mutex);
+            figures.error = words;
         }
         observer.on_store_health(words);
     }
@@ -372,6 +386,8 @@ struct StoreWriter::Impl {
     std::vector<Delivery> deliveries;
     bool is_ill = false;
 
+    mutable std::mutex figures_mutex;  // Once a commit: nobody waits for it.
+    Stats figures;                     // What is not below; under figures_mutex.
     std::atomic<std::uint64_t> commits_done{0};
     std::atomic<std::uint64_t> appends_done{0};
     std::atomic<std::uint64_t> requests_failed{0};
@@ -420,12 +436,17 @@ void StoreWriter::stop() {
 
 StoreWriter::Stats StoreWriter::stats() const {
     Stats stats;
+    {
+        const std::lock_guard<std::mutex> lock(impl_->figures_mutex);
+        stats = impl_->figures;
+    }
     stats.commits = impl_->commits_done;
     stats.appended = impl_->appends_done;
     stats.failed = impl_->requests_failed;
     stats.commit_ns = impl_->commit_time_ns;
     const std::lock_guard<std::mutex> lock(impl_->mutex);
     stats.queued = impl_->queue.size();
+    stats.queued_bytes = impl_->bytes_queued;
     return stats;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -7,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/store/histogram.hpp"
 #include "core/store/message_store.hpp"
 
 namespace petrel {
@@ -49,8 +51,15 @@ public:
         std::uint64_t commits = 0;
         std::uint64_t appended = 0;
         std::uint64_t failed = 0;
-        std::uint64_t queued = 0;     // Now.
-        std::uint64_t commit_ns = 0;  // Sum.
+        std::uint64_t queued = 0;  // Now.
+        std::uint64_t queued_bytes = 0;
+        std::uint64_t commit_ns = 0;                                // Sum.
+        std::array<std::uint64_t, kStoreFaults> commit_failures{};  // By StoreFault.
+        std::string error;  // What the disk says while it fails, else empty.
+        // From an SSD's sync to a disk that hangs; and up to Options::batch_max.
+        Histogram commit_seconds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                                 0.1,    0.25,  0.5,    1,     2.5,  5,     10};
+        Histogram batch_requests{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
     };
 
     StoreWriter(std::unique_ptr<MessageStore> store, Observer& observer, Options options);

@@ -2,9 +2,12 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,6 +19,7 @@
 #include "core/store/sqlite_message_store.hpp"
 #include "tools/petrel/commands.hpp"
 #include "tools/petrel/duration.hpp"
+#include "tools/petrel/gateway_admin.hpp"
 #include "tools/petrel/json_line.hpp"
 #include "tools/petrel/log.hpp"
 #include "tools/petrel/options.hpp"
@@ -41,12 +45,17 @@ constexpr const char* kFooter =
     "A plain GET of /ws or / is answered with a line about what this is. Frames are never\n"
     "compressed (no permessage-deflate).\n"
     "\n"
+    "--admin ADDRESS: a second listener, HTTP, for /healthz, /readyz, /metrics (Prometheus),\n"
+    "/v1/sessions, /v1/kick and /v1/drain. All but the first two want the header\n"
+    "Authorization: Bearer TOKEN. It has no TLS: keep it on loopback or in a network you trust.\n"
+    "\n"
     "--new-epoch: after the store file was restored from a copy. Every client is then told that\n"
     "it may have missed messages (a break), instead of losing them without a word.\n"
     "\n"
     "Examples:\n"
     "  petrel gateway\n"
     "  petrel gateway --listen 127.0.0.1:0 --store :memory: --json\n"
+    "  petrel gateway --admin 127.0.0.1:9601 --admin-token-file admin.token\n"
     "  petrel gateway --store /var/lib/petrel/petrel.db --trace trace.jsonl\n"
     "  petrel gateway --tls-cert chain.pem --tls-key key.pem --listen 0.0.0.0:9600";
 
@@ -64,6 +73,9 @@ struct GatewayCommand {
     bool new_epoch = false;
     unsigned window = 64;
     std::chrono::nanoseconds heartbeat = std::chrono::seconds{25};
+    std::optional<ListenAddress> admin;
+    std::string admin_token_file;
+    std::chrono::nanoseconds drain_timeout = std::chrono::seconds{8};
 };
 
 bool is_loopback(const std::string& host) {
@@ -107,6 +119,17 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
     if (command.tls_cert.empty() != command.tls_key.empty()) {
         return usage_error(app, "--tls-cert and --tls-key go together");
     }
+    std::string why;
+    std::string admin_token;
+    if (command.admin.has_value() != !command.admin_token_file.empty()) {
+        return usage_error(app,
+                           "--admin and --admin-token-file go together: whoever reaches the "
+                           "address could kick everybody out");
+    }
+    if (command.admin) {
+        admin_token = read_admin_token(command.admin_token_file, why);
+        if (admin_token.empty()) return usage_error(app, why);
+    }
     if (!is_loopback(command.listen.host)) {
         log(LogLevel::kWarning, "--auth open on " + command.listen.host +
                                     ": EVERYBODY who reaches it can log in as ANYBODY");
@@ -114,6 +137,8 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
         log(LogLevel::kWarning, "--auth open: every user id is believed; for trials only");
     }
     raise_descriptor_limit();
+    // A file at its limit of size is a full disk: an error of the write, not the end.
+    std::signal(SIGXFSZ, SIG_IGN);
     UuidSource epochs;
     std::unique_ptr<MessageStore> store = open_store(command, epochs);
     if (!store) return ExitStatus::kFailed;
@@ -151,31 +176,60 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
     options.session.heartbeat = command.heartbeat;
     options.session.window = command.window;
     options.session.push_window_max = std::max(options.session.push_window_max, command.window);
+    options.drain_deadline =
+        std::chrono::duration_cast<std::chrono::milliseconds>(command.drain_timeout);
     options.trace = trace.get();
-    options.on_log = [](LogLevel level, std::string_view text) { log(level, text); };
+    options.on_log = [](LogLevel level, std::string_view text, const LogContext& about) {
+        log(level, text, about);
+    };
     Gateway gateway(options, std::move(store), std::make_unique<OpenAuthenticator>());
 
     // The signals first: whoever reads the line below may send one.
     AsioEventLoop loop;
     StopSignals signals(loop, [&loop] { loop.stop(); });
     const HangUpSignal hang_up(loop, [&gateway, &command] { reload(gateway, command); });
-    std::string why;
     const auto port = gateway.start(why);
     if (!port) {
         log(LogLevel::kError, "cannot listen: " + why);
         return ExitStatus::kFailed;
     }
+    std::optional<std::int64_t> drain_window_ms;
+    std::unique_ptr<GatewayAdmin> admin;
+    std::string admin_url;
+    if (command.admin) {
+        admin = std::make_unique<GatewayAdmin>(
+            gateway, command.store, std::move(admin_token),
+            [&loop, &drain_window_ms](std::optional<std::int64_t> window_ms) {
+                loop.post([&loop, &drain_window_ms, window_ms] {
+                    drain_window_ms = window_ms;
+                    loop.stop();
+                });
+            });
+        const auto admin_port = admin->start(*command.admin, why);
+        if (!admin_port) {
+            log(LogLevel::kError, why);
+            return ExitStatus::kFailed;
+        }
+        admin_url = to_http_url({command.admin->host, *admin_port});
+    }
     std::string url = to_url({command.listen.host, *port});
     if (!command.tls_cert.empty()) url.replace(0, 2, "wss");
     if (command.common.is_json) {
-        JsonLine("listening").text("url", url).number("port", *port).print();
+        JsonLine line("listening");
+        line.text("url", url).number("port", *port);
+        if (!admin_url.empty()) line.text("admin", admin_url);
+        line.print();
     } else {
         print_text("Listening at " + url + ", store " + command.store + ". Ctrl-C ends it.");
+        if (!admin_url.empty()) print_text("Admins: " + admin_url);
     }
     loop.run();
     log(LogLevel::kInfo, "draining");
-    gateway.stop();
+    gateway.stop(drain_window_ms);
+    const bool is_admin_done = !admin || admin->stop();
     if (!command.common.is_json) print_text("Drained.");
+    // Its last request is still being read: nothing here may be destroyed.
+    if (!is_admin_done) std::_Exit(static_cast<int>(ExitStatus::kDone));
     return ExitStatus::kDone;
 }
 
@@ -228,6 +282,14 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
                     "Messages that a client may have sent and not yet acked, at most")
         ->check(CLI::Range(1U, 65'536U))
         ->capture_default_str();
+    add_listen_address(*app, "--admin", command->admin,
+                       "Where admins look, kick and drain by HTTP; off without it");
+    app->add_option("--admin-token-file", command->admin_token_file,
+                    "Their token, at least 16 characters in one line: Authorization: Bearer TOKEN")
+        ->type_name("FILE");
+    add_duration(*app, "--drain-timeout", command->drain_timeout,
+                 "How long connections may take to close when the gateway ends; then they are cut",
+                 {std::chrono::milliseconds{0}, std::chrono::hours{1}});
     app->set_config("--config", "", "Read options from an INI or TOML file");
     app->callback([app, command, &exit] { exit = gateway(*app, *command); });
 }

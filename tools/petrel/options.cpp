@@ -3,7 +3,9 @@
 #include <CLI/CLI.hpp>
 
 #include <charconv>
+#include <functional>
 #include <map>
+#include <utility>
 
 #include "tools/petrel/log.hpp"
 
@@ -65,25 +67,20 @@ std::optional<ListenAddress> parse_listen_address(std::string_view text) {
     return address;
 }
 
-std::string to_url(const ListenAddress& address, std::string_view path) {
+namespace {
+
+std::string to_authority(const ListenAddress& address) {
     const bool is_ipv6 = address.host.find(':') != std::string::npos;
-    std::string url = "ws://";
-    url += is_ipv6 ? "[" + address.host + "]" : address.host;
-    url += ':';
-    url += std::to_string(address.port);
-    url += path;
-    return url;
+    return (is_ipv6 ? "[" + address.host + "]" : address.host) + ":" + std::to_string(address.port);
 }
 
-CLI::Option* add_listen_address(CLI::App& app, const std::string& names, ListenAddress& value,
-                                const std::string& description) {
-    const bool is_ipv6 = value.host.find(':') != std::string::npos;
-    const std::string host = is_ipv6 ? "[" + value.host + "]" : value.host;
+CLI::Option* add_address(CLI::App& app, const std::string& names, const std::string& description,
+                         std::function<void(const ListenAddress&)> set) {
     return app
         .add_option_function<std::string>(
             names,
-            [&value](const std::string& text) {
-                if (const auto address = parse_listen_address(text)) value = *address;
+            [set = std::move(set)](const std::string& text) {
+                if (const auto address = parse_listen_address(text)) set(*address);
             },
             description)
         ->check([](const std::string& text) {
@@ -92,8 +89,29 @@ CLI::Option* add_listen_address(CLI::App& app, const std::string& names, ListenA
                    "' is no address to listen on: write 127.0.0.1:9600, [::1]:9600 "
                    "or just the port";
         })
-        ->type_name("ADDRESS")
-        ->default_str(host + ":" + std::to_string(value.port));
+        ->type_name("ADDRESS");
+}
+
+}  // namespace
+
+std::string to_url(const ListenAddress& address, std::string_view path) {
+    return "ws://" + to_authority(address) + std::string(path);
+}
+
+std::string to_http_url(const ListenAddress& address) { return "http://" + to_authority(address); }
+
+CLI::Option* add_listen_address(CLI::App& app, const std::string& names, ListenAddress& value,
+                                const std::string& description) {
+    return add_address(app, names, description,
+                       [&value](const ListenAddress& address) { value = address; })
+        ->default_str(to_authority(value));
+}
+
+CLI::Option* add_listen_address(CLI::App& app, const std::string& names,
+                                std::optional<ListenAddress>& value,
+                                const std::string& description) {
+    return add_address(app, names, description,
+                       [&value](const ListenAddress& address) { value = address; });
 }
 
 bool is_websocket_url(std::string_view text) {

@@ -37,6 +37,12 @@ std::string to_url(const ListenAddress& address, std::string_view path = "/ws");
 CLI::Option* add_listen_address(CLI::App& app, const std::string& names, ListenAddress& value,
                                 const std::string& description);
 
+// The same for an option without a default.
+CLI::Option* add_listen_address(CLI::App& app, const std::string& names,
+                                std::optional<ListenAddress>& value,
+                                const std::string& description);
+std::string to_http_url(const ListenAddress& address);  // http://..., without a path.
+
 // A URL with the scheme ws:// or wss:// and a host.
 bool is_websocket_url(std::string_view text);
 CLI::Option* add_websocket_url(CLI::App& app, const std::string& names, std::string& value,

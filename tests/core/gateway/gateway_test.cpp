@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <filesystem>
@@ -11,12 +12,14 @@
 #include <mutex>
 #include <ostream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "core/gateway/gateway.hpp"
 #include "core/store/memory_message_store.hpp"
 #include "core/store/sqlite_message_store.hpp"
+#include "tests/support/disk_vfs.hpp"
 #include "tests/support/gateway_world.hpp"
 #include "tests/support/wire_client.hpp"
 #include "tests/transport/raw_socket.hpp"
@@ -492,4 +495,141 @@ TEST_CASE("Gateway: the trace tells a message's life") {
     CHECK(sink.count("pushed") == 1);
     CHECK(sink.count("handled") == 1);
     CHECK(sink.count("closed") == 2);
+}
+
+// ---- for its admin ----
+
+TEST_CASE("Gateway: an admin sees the sessions of all shards, in pages") {
+    RunningGateway gateway(with_shards(4));
+    WireLoop loop;
+    std::vector<std::unique_ptr<WireClient>> clients;
+    for (int i = 0; i < 9; ++i) {
+        clients.push_back(online(loop, gateway, "user" + std::to_string(i)));
+    }
+    SessionQuery query;
+    query.count_max = 4;
+    std::vector<std::string> users;
+    for (int page = 0; page < 3; ++page) {
+        const auto found = gateway->sessions(query);
+        REQUIRE(found);
+        CHECK(found->size() == (page < 2 ? 4 : 1));
+        for (const SessionInfo& info : *found) {
+            CHECK(info.connection > query.after);
+            query.after = info.connection;
+            users.push_back(info.user);
+        }
+    }
+    std::sort(users.begin(), users.end());
+    CHECK(users == std::vector<std::string>{"user0", "user1", "user2", "user3", "user4", "user5",
+                                            "user6", "user7", "user8"});
+    query = SessionQuery();
+    query.user = "user5";
+    const auto found = gateway->sessions(query);
+    REQUIRE((found && found->size() == 1));
+    CHECK(found->front().state == "online");
+    CHECK(found->front().device == "phone");
+    CHECK(found->front().session.size() > 16);
+    query.app = "other";
+    CHECK(gateway->sessions(query)->empty());
+}
+
+TEST_CASE("Gateway: an admin kicks a user out on every shard, and nobody else") {
+    RunningGateway gateway(with_shards(4));
+    WireLoop loop;
+    std::vector<std::unique_ptr<WireClient>> devices;
+    for (int i = 0; i < 6; ++i) {
+        devices.push_back(online(loop, gateway, "bob", "device" + std::to_string(i)));
+    }
+    const auto alice = online(loop, gateway, "alice");
+    KickOrder order;
+    order.app = "default";
+    order.user = "bob";
+    order.reason = "stolen";
+    CHECK(gateway->kick(order) == 6);
+    for (const auto& device : devices) {
+        const Kickout kickout = device->await<Kickout>();
+        CHECK(kickout.code == 2);
+        CHECK(kickout.reason == "stolen");
+        CHECK(device->await_close().code == 4004);
+    }
+    CHECK(gateway->kick(order) == 0);
+    CHECK(alice->is_open());
+    const auto figures = gateway->figures();
+    REQUIRE(figures);
+    CHECK(figures->shards.counters.closes.of(4004) == 6);
+    CHECK(figures->shards.sessions_v1 == 1);
+    CHECK(figures->shards.counters.logins.of(0) == 7);
+    // A person may come back.
+    online(loop, gateway, "bob", "device0");
+}
+
+TEST_CASE("Gateway: an admin may ask at any time, also while it stops") {
+    RunningGateway gateway(with_shards(2));
+    WireLoop loop;
+    const auto alice = online(loop, gateway, "alice");
+    std::atomic<bool> is_over{false};
+    std::atomic<int> answers{0};
+    std::thread admin([&] {
+        while (!is_over) {
+            if (gateway->figures() && gateway->sessions({})) ++answers;
+            static_cast<void>(gateway->store_error());
+        }
+    });
+    while (answers < 3) std::this_thread::yield();
+    gateway->stop(1'234);
+    is_over = true;
+    admin.join();
+    CHECK(alice->await_close().reason == "1234");
+    CHECK(gateway->is_draining());
+    CHECK_FALSE(gateway->figures());
+    CHECK_FALSE(gateway->kick({}));
+}
+
+TEST_CASE("Gateway: one that was not started does not answer, and waits for nobody") {
+    UuidSource epochs;
+    Gateway gateway({}, make_memory_message_store(StoreOptions{}, epochs),
+                    std::make_unique<OpenAuthenticator>());
+    CHECK_FALSE(gateway.figures());
+    CHECK_FALSE(gateway.sessions({}));
+    CHECK_FALSE(gateway.is_draining());
+    CHECK(gateway.store_error().empty());
+}
+
+TEST_CASE("Gateway: a full disk shows in its figures until it has room again") {
+    DiskVfs disk;
+    TemporaryFolder folder;
+    RunningGateway gateway({}, folder.file("petrel.db"));
+    WireLoop loop;
+    const auto alice = online(loop, gateway, "alice");
+    CHECK(gateway->store_error().empty());
+
+    disk.fail_writes(SQLITE_FULL);
+    say(*alice, "a", 1, "bob");
+    CHECK(alice->await<ErrorPacket>().code == 302);
+    CHECK(gateway->store_error().find("full") != std::string::npos);
+    auto figures = gateway->figures();
+    REQUIRE(figures);
+    CHECK(figures->store.error.find("full") != std::string::npos);
+    CHECK(figures->store.commit_failures[static_cast<std::size_t>(StoreFault::kFull)] > 0);
+    CHECK(figures->store.failed > 0);
+    CHECK(figures->shards.counters.failed == 1);
+    CHECK(figures->shards.counters.errors.of(302) == 1);
+
+    disk.fail_writes(SQLITE_READONLY);
+    say(*alice, "a", 1, "bob");
+    CHECK(alice->await<ErrorPacket>().code == 302);
+    figures = gateway->figures();
+    REQUIRE(figures);
+    CHECK(figures->store.commit_failures[static_cast<std::size_t>(StoreFault::kReadOnly)] > 0);
+
+    disk.heal();
+    say(*alice, "a", 1, "bob");
+    await_ack(*alice, 1);
+    CHECK(gateway->store_error().empty());
+    figures = gateway->figures();
+    REQUIRE(figures);
+    CHECK(figures->shards.counters.accepted == 1);
+    const Histogram& seconds = figures->store.commit_seconds;
+    CHECK(seconds.count() == figures->store.batch_requests.count());
+    CHECK(seconds.count() > figures->store.commits);
 }
