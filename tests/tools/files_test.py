@@ -5,6 +5,7 @@ usage: files_test.py PETREL [NAME...]     as program_test.py, whose tools it use
 """
 
 import random
+import signal
 import subprocess
 import sys
 
@@ -59,6 +60,75 @@ def keeps_what_could_not_be_sent(folder):
 
 
 @test
+def sends_what_it_holds_first(folder):
+    gateway = Gateway(folder)
+    held, nobody = closed_port()
+    run("send", "--url", nobody, "--user", "alice", "--to", "bob", "--outbox",
+        folder / "alice.outbox", "--timeout", "200ms", "--json", text=numbered(1, 2))
+    held.close()
+    both = send(gateway, folder, "m3")
+    check("with a new TEXT all are accepted", both.status == 0 and
+          summary(both)["accepted"] == 3, both.said())
+    listen = run("listen", "--url", gateway.url, "--user", "bob", "--json", "--count", "3")
+    check("what was held comes first", texts(listen) == ["m1", "m2", "m3"], listen.lines)
+
+
+@test
+def goes_on_at_the_reconnect(folder):
+    gateway = Gateway(folder)
+    sender = Process("send", "--url", gateway.url, "--user", "alice", "--to", "bob", "--outbox",
+                     folder / "alice.outbox", "--json", "--timeout", "60s", stdin=subprocess.PIPE)
+    sender.type("m1\n")
+    sender.wait_event("accepted")
+    gateway.kill()
+    sender.type("m2\n")
+    sender.wait_event("queued")
+    gateway.start()
+    # Others sent it only after a restart of the process.
+    check("what was kept goes out when the gateway is back", sender.wait_event("accepted")["fp"] ==
+          sender.events("queued")[-1]["fp"])
+    sender.close_stdin()
+    check("and it ends with 0", sender.finish() == 0, sender.said())
+
+
+@test
+def keeps_what_no_outcome_came_for(folder):
+    gateway = Gateway(folder)
+    sender = Process("send", "--url", gateway.url, "--user", "alice", "--to", "bob", "--outbox",
+                     folder / "alice.outbox", "--json", "--timeout", "500ms",
+                     stdin=subprocess.PIPE)
+    sender.type("m1\n")
+    sender.wait_event("accepted")
+    gateway.kill()
+    sender.type("m2\nm3\n")
+    sender.close_stdin()
+    check("exit 1 after --timeout without an outcome", sender.finish() == 1, sender.said())
+    check("they are pending", summary(sender) ==
+          {"sent": 3, "accepted": 1, "rejected": 0, "lost": 0, "pending": 2}, sender.lines)
+    gateway.start()
+    rest = send(gateway, folder, to=())
+    check("and go out with the next run", [e["fp"] for e in rest.events("accepted")] ==
+          [e["fp"] for e in sender.events("queued")[1:]], rest.lines)
+
+
+@test
+def sets_a_damaged_file_aside(folder):
+    gateway = Gateway(folder)
+    send(gateway, folder, text="m1\n")
+    outbox = folder / "alice.outbox"
+    content = bytearray(outbox.read_bytes())
+    content[100:4096] = bytes(len(content[100:4096]))
+    outbox.write_bytes(content)
+    damaged = send(gateway, folder, text="m2\n")
+    check("exit 1, and it says what it did", damaged.status == 1 and
+          "set aside" in damaged.errors(), damaged.said())
+    check("the file is there, as it was", not outbox.exists() and
+          (folder / "alice.outbox.corrupt-1").read_bytes() == content)
+    again = send(gateway, folder, text="m2\n")
+    check("the next run begins a new one", again.status == 0, again.said())
+
+
+@test
 def hands_up_again_what_was_not_handled(folder):
     gateway = Gateway(folder)
     run("send", "--url", gateway.url, "--user", "alice", "--to", "bob", text=numbered(1, 5))
@@ -102,6 +172,41 @@ def refuses_files_that_are_not_its_own(folder):
     holder.wait_event("online")
     refused("a file in use", "in use by another process",
             "listen", "--user", "bob", "--inbox", folder / "bob.inbox")
+
+
+def listen_for(gateway, folder, count):
+    return run("listen", "--url", gateway.url, "--user", "bob", "--inbox", folder / "bob.inbox",
+               "--json", "--count", str(count))
+
+
+def stop(gateway):
+    gateway.process.signal(signal.SIGTERM)
+    check("the gateway drains", gateway.process.finish() == 0, gateway.process.said())
+
+
+@test
+def says_that_a_store_was_restored(folder):
+    for name, args in (("told by --new-epoch", ("--new-epoch",)), ("proved by a cursor", ())):
+        place = folder / name
+        place.mkdir()
+        gateway = Gateway(place)
+        send(gateway, place, text="m1\n")
+        listen_for(gateway, place, 1)
+        stop(gateway)
+        copy = (place / "petrel.db").read_bytes()
+        gateway.start()
+        send(gateway, place, text="m2\nm3\n")
+        listen_for(gateway, place, 2)
+        stop(gateway)
+        (place / "petrel.db").write_bytes(copy)
+        gateway.args = args
+        gateway.start()
+        send(gateway, place, text="m4\n")
+        listen = listen_for(gateway, place, 1)
+        events = [e["event"] for e in listen.events()]
+        check(name + ": the receiver is told, before anything else comes", "break" in events and
+              events.index("break") < events.index("message"), listen.lines)
+        stop(gateway)
 
 
 @test

@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
@@ -115,6 +116,19 @@ void reload(Gateway& gateway, const GatewayCommand& command) {
     }
 }
 
+// A transaction of its own, before the writer has any. The store's clock goes on from where it was.
+std::error_code renew_epochs(MessageStore& store) {
+    const WallMillis wall = std::chrono::duration_cast<std::chrono::milliseconds>(
+                                std::chrono::system_clock::now().time_since_epoch())
+                                .count();
+    if (const auto error = store.begin(std::max(store.last_now(), wall), wall)) return error;
+    if (const auto error = store.renew_epochs()) {
+        store.rollback();
+        return error;
+    }
+    return store.commit();
+}
+
 ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
     if (command.tls_cert.empty() != command.tls_key.empty()) {
         return usage_error(app, "--tls-cert and --tls-key go together");
@@ -143,7 +157,7 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
     std::unique_ptr<MessageStore> store = open_store(command, epochs);
     if (!store) return ExitStatus::kFailed;
     if (command.new_epoch) {
-        if (const std::error_code error = store->renew_epochs()) {
+        if (renew_epochs(*store)) {
             log(LogLevel::kError, "cannot renew the epochs: " + store->last_error());
             return ExitStatus::kFailed;
         }
