@@ -6,6 +6,10 @@ files. In turn one of them is killed (SIGKILL) or stopped for a while (SIGSTOP);
 again on its files. In the end everything drains, and the ledger must say that every message that was
 queued was delivered exactly once, in order; only what a killed receiver had stored and not yet
 recorded may come again, marked as redelivered.
+
+--full-disk: nobody is killed; first the gateway's disk (a small tmpfs) is full for a while, then
+that of senders and receivers. The verdict must be the same; what a sender refuses meanwhile it has
+said so, and every other one waits (--wait-for-disk).
 """
 
 import argparse
@@ -83,6 +87,44 @@ class Process:
             return None
 
 
+class Disk:
+    """A small file system in memory that can be filled."""
+
+    def __init__(self, path, megabytes):
+        self.path = path
+        os.mkdir(path)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "petrel-disk",
+                        path], check=True)
+
+    def fill(self):
+        with open(os.path.join(self.path, "filler"), "wb", buffering=0) as filler:
+            for size in (1 << 20, 4096):
+                try:
+                    while filler.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    pass
+
+    def make_room(self):
+        os.unlink(os.path.join(self.path, "filler"))
+
+
+def enter_namespace():
+    """This script again where it may mount, and where nothing mounted outlives it. False: nowhere.
+    """
+    if os.environ.get("PETREL_CRASH_NAMESPACE"):
+        return True
+    for flags in (["--mount"], ["--mount", "--map-root-user"]):
+        probe = ["unshare", *flags, "mount", "-t", "tmpfs", "-o", "size=1m", "probe", "/mnt"]
+        try:
+            if subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+                os.environ["PETREL_CRASH_NAMESPACE"] = "1"
+                os.execvp("unshare", ["unshare", *flags, sys.executable, *sys.argv])
+        except OSError:
+            return False
+    return False
+
+
 class World:
     def __init__(self, options):
         self.petrel = os.path.abspath(options.petrel)
@@ -92,6 +134,11 @@ class World:
         self.port = 0
         self.storm_port = 0
         self.next_line = 0
+        self.gateway_disk = self.client_disk = None
+        if options.full_disk:
+            # Room for what a run writes, little to fill.
+            self.gateway_disk = Disk(self.path("gateway.disk"), 48)
+            self.client_disk = Disk(self.path("client.disk"), 24)
         self.gateway = Process(self, "gateway", self.gateway_command)
         self.storm = Process(self, "storm", self.storm_command)
         self.senders = [
@@ -105,12 +152,15 @@ class World:
     def path(self, name):
         return os.path.join(self.folder, name)
 
+    def file(self, disk, name):
+        return os.path.join(disk.path, name) if disk else self.path(name)
+
     def url(self):
         return f"ws://127.0.0.1:{self.storm_port}/ws"
 
     def gateway_command(self):
         return [self.petrel, "gateway", "--listen", f"127.0.0.1:{self.port}", "--json",
-                "--store", self.path("petrel.db"), "--heartbeat", "1s",
+                "--store", self.file(self.gateway_disk, "petrel.db"), "--heartbeat", "1s",
                 "--trace", self.path("trace.jsonl")]
 
     def storm_command(self):
@@ -120,13 +170,15 @@ class World:
                 "--reset-every", "5s", "--seed", str(self.options.seed)]
 
     def send_command(self, number):
+        waits = ["--wait-for-disk"] if number % 2 == 0 else []
         return [self.petrel, "send", "--url", self.url(), "--user", f"s{number}",
-                "--to", f"r{number}", "--json", "--outbox", self.path(f"s{number}.outbox"),
-                "--timeout", "60s"]
+                "--to", f"r{number}", "--json",
+                "--outbox", self.file(self.client_disk, f"s{number}.outbox"),
+                "--timeout", "60s", *waits]
 
     def listen_command(self, number):
         return [self.petrel, "listen", "--url", self.url(), "--user", f"r{number}", "--json",
-                "--inbox", self.path(f"r{number}.inbox"), "--timeout", "60s"]
+                "--inbox", self.file(self.client_disk, f"r{number}.inbox"), "--timeout", "60s"]
 
     def some_lines(self):
         first = self.next_line
@@ -165,9 +217,62 @@ class World:
         self.storm_port = self.start_listening(self.storm)
         for process in self.receivers + self.senders:
             process.start()
-        self.strike()
+        if self.options.full_disk:
+            self.fill_disks()
+        else:
+            self.strike()
         self.drain()
         return self.judge()
+
+    def fill_disks(self):
+        time.sleep(1)
+        self.fill_disk("the gateway's", self.gateway_disk, [self.gateway],
+                       "the message store cannot write", "the message store works again")
+        self.fill_disk("the clients'", self.client_disk, self.senders + self.receivers,
+                       "cannot be written", "the disk works again")
+
+    def fill_disk(self, whose, disk, users, complaint, relief):
+        """Full for as long as told, from the first complaint on: files go on for a while in the
+        room that they have."""
+        complaints = self.complaints(users, complaint)
+        disk.fill()
+        full_since = None
+        deadline = time.monotonic() + HANG_GUARD
+        while full_since is None or time.monotonic() - full_since < self.options.full_disk:
+            self.keep_sending()
+            if full_since is None and self.complaints(users, complaint) > complaints:
+                full_since = time.monotonic()
+                say(f"  {whose} disk is full")
+            if full_since is None and time.monotonic() > deadline:
+                raise RuntimeError(f"nobody noticed that {whose} disk is full")
+            time.sleep(0.05)
+        disk.make_room()
+        say("  there is room again")
+        accepted = self.count(self.senders, "accepted")
+        while time.monotonic() < deadline + self.options.full_disk:
+            self.keep_sending()
+            if (self.count(self.senders, "accepted") > accepted + 100 and
+                    self.complaints(users, relief) > 0):
+                return
+            time.sleep(0.05)
+        raise RuntimeError("nothing goes on since there is room again")
+
+    @staticmethod
+    def complaints(users, words):
+        total = 0
+        for process in users:
+            if os.path.exists(process.errors):
+                with open(process.errors, encoding="utf-8", errors="replace") as errors:
+                    total += errors.read().count(words)
+        return total
+
+    def keep_sending(self):
+        for process in self.senders:
+            if not process.is_running():
+                process.start()
+        for process in self.receivers + [self.gateway]:
+            if not process.is_running():
+                raise RuntimeError(f"{process.name} has ended")
 
     def strike(self):
         roles = [[self.gateway], self.senders, self.receivers]
@@ -235,6 +340,9 @@ class World:
             if process.is_running():
                 process.child.kill()
                 process.child.wait()
+        for disk in (self.gateway_disk, self.client_disk):
+            if disk:
+                subprocess.run(["umount", disk.path], check=False)
         if keep:
             say(f"  the logs are in {self.folder}")
         else:
@@ -249,10 +357,18 @@ def main():
     parser.add_argument("--lines", type=int, default=1000, help="messages a sender's run")
     parser.add_argument("--pause", type=float, default=0.6, help="longest between two strikes, s")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--full-disk", type=float, nargs="?", const=10.0, default=0.0,
+                        metavar="SECONDS", help="full disks instead of kills, each for so long: 10")
     options = parser.parse_args()
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1 << 31)
-    say(f"crash test: {options.cycles} cycles, seed {options.seed}")
+    if options.full_disk and not enter_namespace():
+        say("full disk: SKIPPED, a file system may be mounted neither here nor in a namespace; "
+            "the suite fills one by a shim")
+        return 0
+    what = f"disks full for {options.full_disk:g} s" if options.full_disk else (
+        f"{options.cycles} cycles")
+    say(f"crash test: {what}, seed {options.seed}")
     world = World(options)
     passed = False
     try:

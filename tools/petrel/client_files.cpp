@@ -33,9 +33,11 @@ AccountId account_of(const ClientCommand& command) { return {command.app, comman
 }  // namespace
 
 std::unique_ptr<Outbox> open_outbox(const std::string& path, const ClientCommand& command,
-                                    Runtime& runtime, Outbox::Kept& left) {
+                                    Runtime& runtime, bool waits_for_disk, Outbox::Kept& left) {
+    ClientFileOptions options = file_options(runtime);
+    options.appends_wait = waits_for_disk;
     std::string why;
-    auto outbox = open_sqlite_outbox(path, account_of(command), file_options(runtime), why, &left);
+    auto outbox = open_sqlite_outbox(path, account_of(command), options, why, &left);
     if (outbox) return std::move(*outbox);
     log(LogLevel::kError, why);
     return nullptr;

@@ -12,9 +12,10 @@
 
 namespace petrel::tools {
 
-// `left`: what an earlier run has left in it.
+// `left`: what an earlier run has left in it. `waits_for_disk`: a send waits for a disk that fails,
+// instead of being refused.
 std::unique_ptr<Outbox> open_outbox(const std::string& path, const ClientCommand& command,
-                                    Runtime& runtime, Outbox::Kept& left);
+                                    Runtime& runtime, bool waits_for_disk, Outbox::Kept& left);
 // Without --device it is the file's device, and `new_device` in a new file.
 std::unique_ptr<Inbox> open_inbox(const std::string& path, const ClientCommand& command,
                                   Runtime& runtime, const std::string& new_device);

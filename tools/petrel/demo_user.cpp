@@ -74,7 +74,8 @@ public:
         options.connect.handshake_timeout = 2s;
         options.on_event = on_event_;
         Outbox::Kept left;
-        options.outbox = open_outbox(folder_ + "/" + name_ + ".outbox", command_, runtime_, left);
+        options.outbox =
+            open_outbox(folder_ + "/" + name_ + ".outbox", command_, runtime_, false, left);
         options.inbox = open_inbox(folder_ + "/" + name_ + ".inbox", command_, runtime_, kDevice);
         if (!options.outbox || !options.inbox) {
             why = "the files of " + name_ + " cannot be used";

@@ -34,7 +34,9 @@ constexpr const char* kFooter =
     "\n"
     "With --outbox, a message survives a crash of this process once it is queued. What has no\n"
     "outcome within --timeout stays in the file (pending), and the next run with it sends that\n"
-    "first; without TEXT and with an empty stdin it does only that, and needs no --to.\n"
+    "first; without TEXT and with an empty stdin it does only that, and needs no --to. While the\n"
+    "disk is full or fails, messages are rejected (code 3) and nothing of them is kept; with\n"
+    "--wait-for-disk they wait for it instead.\n"
     "\n"
     "Exit status: 0 all accepted; 1 one was not; 3 never online within --timeout; 4 refused.\n"
     "\n"
@@ -53,6 +55,7 @@ struct SendCommand {
     bool is_group = false;
     bool no_qos = false;
     std::string outbox;  // "": memory.
+    bool waits_for_disk = false;
     std::optional<std::string> text;
 };
 
@@ -78,7 +81,8 @@ public:
         options.on_event = [this](const Event& event) { on_event(event); };
         if (has_file()) {
             Outbox::Kept left;
-            options.outbox = open_outbox(command_.outbox, command_.client, runtime, left);
+            options.outbox = open_outbox(command_.outbox, command_.client, runtime,
+                                         command_.waits_for_disk, left);
             if (!options.outbox) return ExitStatus::kFailed;
             take_over(left);
         }
@@ -364,6 +368,8 @@ void add_send(CLI::App& root, ExitStatus& exit) {
     app->add_option("--outbox", command->outbox,
                     "Keep messages in this file until they have an outcome")
         ->type_name("FILE");
+    app->add_flag("--wait-for-disk", command->waits_for_disk,
+                  "With --outbox: wait for a disk that is full or fails, instead of rejecting");
     app->add_option("TEXT", command->text, "The message; without it each line of stdin");
     app->callback([command, &exit] {
         const bool may_be_empty = !command->outbox.empty() && !command->text;
