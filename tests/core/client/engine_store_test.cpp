@@ -171,6 +171,25 @@ TEST_CASE("Engine: a reopened outbox is a new stream, in order, with one attempt
     CHECK(world.told("accepted") == "accepted a/2, accepted b/2");
 }
 
+// The app saw no answer before the crash, or lost it: its second try is the same message.
+TEST_CASE(
+    "Engine: after a crash the app's own second try with its fingerprint is not another one") {
+    FileWorld world;
+    world.send("a");
+    world.restart();
+    world.send("a");
+    SendRequest other;
+    other.text = "other";
+    CHECK(world.try_send("a", other).error() == Errc::kFingerprintReused);
+    CHECK(world.engine().stats().kept == 1);
+    world.server.expect(login()).reply(login_ok());
+    world.server.expect(exactly("data a@1")).reply(accepted(1));
+    world.login();
+    world.turn();
+    CHECK(world.told("accepted") == "accepted a/2");
+    CHECK(world.outbox.kept.messages.empty());
+}
+
 TEST_CASE("Engine: a reopened outbox keeps its messages even beyond a lower limit") {
     FileWorld world;
     for (const char* text : {"a", "b", "c"}) world.send_later(text);
@@ -281,6 +300,25 @@ TEST_CASE("Engine: a batch of an ended session is handed up once, whatever the n
     while (world.inbox.answers.waiting() > 0) world.answer(world.inbox.answers);
     CHECK(world.told() == "message m3");
     CHECK(world.inbox.at->seq == 3);
+}
+
+TEST_CASE("Engine: what a callback does to the connection does not bring its message again") {
+    FileWorld world;
+    world.go_online();
+    world.told();
+    world.server.allow(ack());
+    bool is_first = true;
+    world.on_event = [&](const Event& event) {
+        if (std::get_if<MessageEvent>(&event) == nullptr || !std::exchange(is_first, false)) return;
+        world.engine().network_lost(world.now());
+        world.engine().network_available(world.now());
+    };
+    world.server.expect(login()).reply(login_ok_from(1));
+    world.say(push(1));
+    world.advance(1s);
+    CHECK(world.server.took().find("from e/1") != std::string::npos);
+    world.say(push(2));
+    CHECK(world.told("message") == "message m1, message m2");
 }
 
 TEST_CASE("Engine: a batch of an ended era is handed up under its own epoch") {

@@ -406,7 +406,7 @@ TEST_CASE("SqliteStore: a write-ahead log cut anywhere opens to a whole number o
 // ---- a disk that fails ----
 
 TEST_CASE("SqliteStore: a commit that fails leaves everything as before, at whatever write") {
-    for (const int code : {SQLITE_FULL, SQLITE_IOERR_WRITE}) {
+    for (const int code : {SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_READONLY, SQLITE_BUSY}) {
         FailingVfs vfs;
         Opening opening;
         SqliteTuning tuning;

@@ -315,6 +315,31 @@ TEST_CASE("SqliteOutbox: a full disk fails the append, keeps nothing of it, and 
     CHECK(reopened(world, world.path()) == "a e |");
 }
 
+TEST_CASE(
+    "SqliteOutbox: read-only, broken, locked: each refuses the append in its own words, and ends") {
+    const std::pair<int, const char*> faults[] = {
+        {SQLITE_READONLY, "readonly"}, {SQLITE_IOERR_WRITE, "I/O"}, {SQLITE_BUSY, "locked"}};
+    for (const auto& [code, word] : faults) {
+        CAPTURE(word);
+        DiskVfs disk;
+        BoxWorld world;
+        auto box = world.outbox();
+        disk.fail_writes(code);
+        box->append({outgoing("a")}, world.answer("a"));
+        world.settle();
+        CHECK(world.told == "a!");
+        CHECK(world.answers[0] == Errc::kSendFailed);
+        CHECK(box->last_error().find(word) != std::string::npos);
+        disk.heal();
+        box->append({outgoing("b")}, world.answer("b"));
+        world.settle();
+        CHECK(world.told == "a! b");
+        CHECK(box->last_error().empty());
+        box.reset();
+        CHECK(reopened(world, world.path()) == "b |");
+    }
+}
+
 TEST_CASE("SqliteOutbox: a disk that its own log has filled gets room from the log") {
     DiskVfs disk;
     disk.limit_log(100'000);
@@ -332,7 +357,7 @@ TEST_CASE("SqliteOutbox: a disk that its own log has filled gets room from the l
 }
 
 TEST_CASE("SqliteOutbox: whichever write fails, the append is kept whole or not at all") {
-    for (const int code : {SQLITE_FULL, SQLITE_IOERR_WRITE}) {
+    for (const int code : {SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_READONLY, SQLITE_BUSY}) {
         // More than one commit writes.
         for (int count = 0; count < 6; ++count) {
             CAPTURE(code);
