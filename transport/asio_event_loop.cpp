@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "transport/asio_event_loop_impl.hpp"
+#include "transport/native_loop.hpp"
 
 namespace petrel {
 namespace {
@@ -127,6 +128,7 @@ AsioEventLoop::Impl::Impl() { mailbox->loop = this; }
 AsioEventLoop::Impl::~Impl() {
     const std::lock_guard<std::mutex> lock(mailbox->mutex);
     mailbox->loop = nullptr;
+    if (native) native->forget_links();
 }
 
 void AsioEventLoop::Impl::look_up(const std::string& host, std::uint16_t port, OnLookup on_lookup) {

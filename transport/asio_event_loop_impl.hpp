@@ -15,6 +15,8 @@
 
 namespace petrel {
 
+class NativeLoop;
+
 // The inside of AsioEventLoop, for transport/*.cpp only.
 struct AsioEventLoop::Impl {
     using Endpoints = std::vector<asio::ip::tcp::endpoint>;
@@ -44,7 +46,8 @@ struct AsioEventLoop::Impl {
     void start_lookups();
     void finish_lookup(std::uint64_t id, const Endpoints& endpoints, const std::string& failure);
 
-    asio::io_context io{1};  // The hint: one thread runs it.
+    std::shared_ptr<NativeLoop> native;  // Made when first used; outlives what `io` holds.
+    asio::io_context io{1};              // The hint: one thread runs it.
     // For good: an io_context that runs out of work stops itself, also between two run()s.
     asio::executor_work_guard<asio::io_context::executor_type> work = asio::make_work_guard(io);
     std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>();

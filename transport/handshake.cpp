@@ -174,6 +174,15 @@ std::optional<HttpAnswer> judge_request(const UpgradeQuestion& question,
     return {};
 }
 
+std::optional<std::chrono::seconds> parse_retry_after(std::string_view text) {
+    constexpr std::uint32_t kSecondsMax = 86'400;  // Nobody waits for longer than a day.
+    std::uint32_t seconds = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    // The other form, a date, would need a wall clock that agrees with the server's.
+    if (error != std::errc() || end != text.data() + text.size()) return {};
+    return std::chrono::seconds(std::min(seconds, kSecondsMax));
+}
+
 std::uint16_t sendable_close_code(std::uint16_t code) {
     const bool is_standard =
         code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006;

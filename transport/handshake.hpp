@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -62,6 +63,9 @@ struct HttpAnswer {
 // connection.
 std::optional<HttpAnswer> judge_request(const UpgradeQuestion& question,
                                         const ListenOptions& options, bool has_room);
+
+// Of a refused upgrade; nullopt for what is not a number of seconds. At most a day.
+std::optional<std::chrono::seconds> parse_retry_after(std::string_view text);
 
 // `code` when RFC 6455 section 7.4 lets an endpoint send it, else 1000.
 std::uint16_t sendable_close_code(std::uint16_t code);

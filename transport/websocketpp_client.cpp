@@ -1,6 +1,5 @@
 #include "transport/websocketpp_client.hpp"
 
-#include <charconv>
 #include <vector>
 
 #include "transport/tls.hpp"
@@ -12,15 +11,6 @@ namespace petrel {
 namespace {
 
 using namespace wspp;
-
-std::optional<std::chrono::seconds> parse_retry_after(const std::string& text) {
-    constexpr std::uint32_t kSecondsMax = 86'400;  // Nobody waits for longer than a day.
-    std::uint32_t seconds = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
-    // The other form, a date, would need a wall clock that agrees with the server's.
-    if (error != std::errc() || end != text.data() + text.size()) return {};
-    return std::chrono::seconds(std::min(seconds, kSecondsMax));
-}
 
 // An attempt that fails before there is a connection object.
 class FailedLink final : public LinkBase, public std::enable_shared_from_this<FailedLink> {

@@ -4,15 +4,14 @@
 
 #include <websocketpp/connection.hpp>
 
-#include <sys/random.h>
-
 #include <deque>
-#include <random>
 #include <string_view>
 
 #include "transport/asio_event_loop_impl.hpp"
 #include "transport/handshake.hpp"
+#include "transport/mask_source.hpp"
 #include "transport/transport.hpp"
+#include "transport/websocket_frame.hpp"
 
 // What the client's and the server's connections have in common. For transport/*.cpp only.
 
@@ -52,58 +51,6 @@ private:
     std::shared_ptr<LinkBase> link_;
 };
 
-// Masking keys must not be predictable (RFC 6455 section 5.3); a system call for each is dear.
-class MaskSource {
-public:
-    std::array<unsigned char, 4> next() {
-        if (used_ + 4 > bytes_.size()) {
-            if (getentropy(bytes_.data(), bytes_.size()) != 0) {
-                std::random_device device;
-                for (unsigned char& byte : bytes_) byte = static_cast<unsigned char>(device());
-            }
-            used_ = 0;
-        }
-        std::array<unsigned char, 4> mask;
-        std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(used_), 4, mask.begin());
-        used_ += 4;
-        return mask;
-    }
-
-private:
-    std::array<unsigned char, 256> bytes_{};  // getentropy()'s maximum.
-    std::size_t used_ = 256;
-};
-
-// Appends one text frame. `masks` for a client's, nullptr for a server's.
-inline void append_frame(std::string_view text, MaskSource* masks, std::string& out) {
-    const std::size_t size = text.size();
-    const unsigned mask_bit = masks ? 0x80U : 0U;
-    const auto put = [&out](std::uint64_t byte) { out += static_cast<char>(byte & 0xffU); };
-    put(0x81);
-    if (size < 126) {
-        put(mask_bit | size);
-    } else if (size <= 0xffff) {
-        put(mask_bit | 126U);
-        put(size >> 8);
-        put(size);
-    } else {
-        put(mask_bit | 127U);
-        for (int shift = 56; shift >= 0; shift -= 8) put(size >> shift);
-    }
-    if (!masks) {
-        out += text;
-        return;
-    }
-    const std::array<unsigned char, 4> mask = masks->next();
-    for (unsigned char byte : mask) put(byte);
-    const std::size_t begin = out.size();
-    out += text;
-    for (std::size_t i = 0; i < size; ++i) {
-        char& byte = out[begin + i];
-        byte = static_cast<char>(static_cast<unsigned char>(byte) ^ mask[i & 3]);
-    }
-}
-
 // Whether the text's last character is cut off. The library finds every other fault of UTF-8, but
 // not this one in a message of several frames.
 inline bool ends_inside_character(std::string_view text) {
@@ -141,7 +88,8 @@ public:
             chunks_.emplace_back();
         }
         Chunk& chunk = chunks_.back();
-        append_frame(text, is_client_ ? &masks_ : nullptr, chunk.frames);
+        const ws::Mask mask = is_client_ ? masks_.next() : ws::Mask{};
+        ws::append_frame(ws::Opcode::kText, text, is_client_ ? &mask : nullptr, chunk.frames);
         chunk.bytes += text.size();
         ++chunk.packets;
         queued_bytes_ += text.size();

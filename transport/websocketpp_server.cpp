@@ -1,7 +1,6 @@
 #include "transport/websocketpp_server.hpp"
 
-#include <sstream>
-
+#include "transport/listening_socket.hpp"
 #include "transport/tls.hpp"
 #include "transport/websocketpp_link.hpp"
 
@@ -150,7 +149,7 @@ public:
     using Endpoint = websocketpp::server<Config>;
     using ConnectionPtr = typename Endpoint::connection_ptr;
 
-    AcceptorFor(asio::io_context& io, asio::ip::tcp::acceptor socket, std::shared_ptr<Desk> desk)
+    AcceptorFor(asio::io_context& io, TcpAcceptor socket, std::shared_ptr<Desk> desk)
         : io_(io),
           socket_(std::move(socket)),
           incoming_(io),
@@ -216,43 +215,12 @@ private:
     }
 
     asio::io_context& io_;
-    asio::ip::tcp::acceptor socket_;
+    TcpAcceptor socket_;
     asio::ip::tcp::socket incoming_;  // Of the pending accept.
     asio::steady_timer pause_;
     std::shared_ptr<Desk> desk_;
     std::shared_ptr<Endpoint> endpoint_;
 };
-
-asio::ip::address resolve_address(asio::io_context& io, std::string text, std::error_code& error) {
-    if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
-        text = text.substr(1, text.size() - 2);
-    }
-    const auto address = asio::ip::make_address(text, error);
-    if (!error) return address;
-    asio::ip::tcp::resolver resolver(io);
-    const auto found = resolver.resolve(text, "", asio::ip::resolver_base::passive, error);
-    if (error) return {};
-    for (const auto& entry : found) {
-        if (entry.endpoint().address().is_v4()) return entry.endpoint().address();
-    }
-    return found.begin()->endpoint().address();
-}
-
-asio::ip::tcp::acceptor open_socket(asio::io_context& io, const ListenOptions& options,
-                                    std::error_code& error) {
-    asio::ip::tcp::acceptor socket(io);
-    const auto address = resolve_address(io, options.address, error);
-    const asio::ip::tcp::endpoint endpoint(address, options.port);
-    if (!error) socket.open(endpoint.protocol(), error);
-    if (!error) socket.set_option(asio::socket_base::reuse_address(true), error);
-    if (!error && options.reuse_port) {
-        using ReusePort = asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>;
-        socket.set_option(ReusePort(true), error);
-    }
-    if (!error) socket.bind(endpoint, error);
-    if (!error) socket.listen(asio::socket_base::max_listen_connections, error);
-    return socket;
-}
 
 }  // namespace
 
@@ -271,17 +239,9 @@ struct WebsocketppListener::Impl {
             if (!loaded) return fail(loaded.error(), why);
             tls_server = *loaded;
         }
-        auto socket = open_socket(loop.io, options, error);
-        if (error) {
-            // Asio's own category for errno compares equal to no std::errc.
-            if (error.category() == asio::error::get_system_category()) {
-                error.assign(error.value(), std::system_category());
-            }
-            const bool is_ipv6 =
-                options.address.find(':') != std::string::npos && options.address.front() != '[';
-            const std::string host = is_ipv6 ? "[" + options.address + "]" : options.address;
-            return fail(error, host + ":" + std::to_string(options.port) + ": " + error.message());
-        }
+        std::string why;
+        TcpAcceptor socket = open_listening_socket(loop.io, options, error, why);
+        if (error) return fail(error, std::move(why));
         const std::uint16_t port = socket.local_endpoint(error).port();
         if (error) return fail(error, options.address + ": " + error.message());
 

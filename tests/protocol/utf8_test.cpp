@@ -66,3 +66,46 @@ TEST_CASE("utf8: long texts of many-byte characters are valid") {
     for (int i = 0; i < 100; ++i) text += "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80";
     CHECK(is_valid_utf8(text));
 }
+
+namespace {
+
+// By a stream that gets `text` in pieces of `size`.
+bool is_valid_in_pieces(std::string_view text, std::size_t size) {
+    petrel::Utf8Stream stream;
+    for (std::size_t at = 0; at < text.size(); at += size) {
+        if (!stream.feed(text.substr(at, size))) return false;
+    }
+    return stream.is_complete();
+}
+
+}  // namespace
+
+TEST_CASE("Utf8Stream: the pieces change nothing about the verdict") {
+    // Every text of four bytes out of those at which the rules change.
+    constexpr unsigned char kEdges[] = {0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2,
+                                        0xdf, 0xe0, 0xe1, 0xed, 0xee, 0xf0, 0xf1, 0xf4, 0xf5, 0xff};
+    std::string text(4, ' ');
+    for (const unsigned char a : kEdges) {
+        for (const unsigned char b : kEdges) {
+            for (const unsigned char c : kEdges) {
+                for (const unsigned char d : kEdges) {
+                    text = {static_cast<char>(a), static_cast<char>(b), static_cast<char>(c),
+                            static_cast<char>(d)};
+                    const bool is_valid = is_valid_utf8(text);
+                    for (std::size_t size = 1; size <= 4; ++size) {
+                        REQUIRE(is_valid_in_pieces(text, size) == is_valid);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("Utf8Stream: a fault is found as early as it can be") {
+    for (const auto text : {"\x80"sv, "\xc1"sv, "\xf5"sv, "\xe0\x9f"sv, "\xed\xa0"sv, "\xf0\x8f"sv,
+                            "\xf4\x90"sv, "\xe1\x80x"sv, "\xf1\x80\x80x"sv}) {
+        petrel::Utf8Stream stream;
+        for (std::size_t i = 0; i + 1 < text.size(); ++i) CHECK(stream.feed(text.substr(i, 1)));
+        CHECK_FALSE(stream.feed(text.substr(text.size() - 1)));
+    }
+}

@@ -117,25 +117,27 @@ inline std::string upgrade_request(const std::string& path = "/ws",
            version + "\r\n\r\n";
 }
 
-// A client's frame, masked with zeros. `first` is FIN and opcode; `announced` a false length.
+// A client's frame, masked with zeros, or a server's. `first` is FIN and opcode; `announced` a
+// false length.
 inline std::string frame(std::uint8_t first, std::string_view payload,
-                         std::uint64_t announced = UINT64_MAX) {
+                         std::uint64_t announced = UINT64_MAX, bool is_masked = true) {
+    const unsigned mask_bit = is_masked ? 0x80 : 0;
     const bool is_true = announced == UINT64_MAX;
     const std::uint64_t size = is_true ? payload.size() : announced;
     std::string out(1, static_cast<char>(first));
     if (size < 126) {
-        out += static_cast<char>(0x80 | size);
+        out += static_cast<char>(mask_bit | size);
     } else if (size <= 0xffff) {
-        out += static_cast<char>(0xfe);
+        out += static_cast<char>(mask_bit | 126);
         out += static_cast<char>(size >> 8);
         out += static_cast<char>(size & 0xff);
     } else {
-        out += static_cast<char>(0xff);
+        out += static_cast<char>(mask_bit | 127);
         for (int shift = 56; shift >= 0; shift -= 8) {
             out += static_cast<char>((size >> shift) & 0xff);
         }
     }
-    out.append(4, '\0');
+    if (is_masked) out.append(4, '\0');
     out += payload;
     return out;
 }

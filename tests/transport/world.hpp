@@ -10,6 +10,8 @@
 #include "tests/transport/harness.hpp"
 #include "transport/asio_event_loop.hpp"
 #include "transport/loopback.hpp"
+#include "transport/native_client.hpp"
+#include "transport/native_server.hpp"
 #include "transport/websocketpp_client.hpp"
 #include "transport/websocketpp_server.hpp"
 #if defined(PETREL_TEST_HOST_TRANSPORT)
@@ -22,7 +24,19 @@
 
 namespace petrel::test {
 
+struct OnNative {
+    static constexpr bool kIsWebsocketpp = false;
+    explicit OnNative(AsioEventLoop& event_loop) : loop(event_loop) {}
+    std::unique_ptr<Listener> make_listener() { return std::make_unique<NativeListener>(loop); }
+    std::unique_ptr<Connector> make_connector() { return std::make_unique<NativeConnector>(loop); }
+    void adjust(ListenOptions&) {}
+    void adjust(ConnectOptions&) {}
+    static std::string url(std::uint16_t port) { return "ws://127.0.0.1:" + std::to_string(port); }
+    AsioEventLoop& loop;
+};
+
 struct OnWebsocketpp {
+    static constexpr bool kIsWebsocketpp = true;
     explicit OnWebsocketpp(AsioEventLoop& event_loop) : loop(event_loop) {}
     std::unique_ptr<Listener> make_listener() {
         return std::make_unique<WebsocketppListener>(loop);
@@ -35,6 +49,9 @@ struct OnWebsocketpp {
     static std::string url(std::uint16_t port) { return "ws://127.0.0.1:" + std::to_string(port); }
     AsioEventLoop& loop;
 };
+
+// What has sockets.
+#define SOCKET_KINDS OnNative, OnWebsocketpp
 
 struct OnLoopback {
     explicit OnLoopback(AsioEventLoop& loop) : network(loop) {}
@@ -65,9 +82,9 @@ struct OnTls : OnWebsocketpp {
     std::string cert_file = folder.file("cert.pem");
     std::string key_file = folder.file("key.pem");
 };
-#define ALL_KINDS OnWebsocketpp, OnLoopback, OnTls
+#define ALL_KINDS OnNative, OnWebsocketpp, OnLoopback, OnTls
 #else
-#define ALL_KINDS OnWebsocketpp, OnLoopback
+#define ALL_KINDS OnNative, OnWebsocketpp, OnLoopback
 #endif
 
 template <class Kind>
