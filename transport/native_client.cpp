@@ -5,6 +5,7 @@
 
 #include "transport/handshake.hpp"
 #include "transport/native_link.hpp"
+#include "transport/tls_session.hpp"
 #include "transport/websocket_handshake.hpp"
 
 namespace petrel {
@@ -33,6 +34,13 @@ public:
                                     static_cast<ClientLink&>(*link).on_lookup(endpoints, failure);
                                 }
                             });
+    }
+
+    // Before start(). False: `why` gets a sentence.
+    bool secure(TlsClientContexts& contexts, const Url& url, const TlsClientOptions& options,
+                std::string& why) {
+        stream().secure = make_tls_client(stream().socket, contexts, url.host, options, why);
+        return stream().secure != nullptr;
     }
 
     // Before there is anything to connect.
@@ -137,8 +145,8 @@ struct NativeConnector::Impl {
             link->fail(why);
         } else if (!options.subprotocol.empty() && !is_token(options.subprotocol)) {
             link->fail("the subprotocol is not a token");
-        } else if (url->is_tls) {
-            link->fail("this build has no TLS: wss:// is not possible");
+        } else if (url->is_tls && !link->secure(contexts, *url, options.tls, why)) {
+            link->fail(why);
         } else {
             link->start(*url, options);
         }
@@ -146,6 +154,7 @@ struct NativeConnector::Impl {
     }
 
     AsioEventLoop::Impl& loop;
+    TlsClientContexts contexts;
 };
 
 NativeConnector::NativeConnector(AsioEventLoop& loop)

@@ -135,9 +135,13 @@ void NativeLink::on_writable() {
 }
 
 void NativeLink::on_readable() {
-    for (int reads = 0; reads < kReadsMax && is_socket_open_; ++reads) {
+    bool is_emptied = false;
+    for (int reads = 0; reads < kReadsMax && is_socket_open_ && !is_emptied; ++reads) {
         const Io io = stream_.read(loop_.receive_buffer(), NativeLoop::kReceiveBytes);
-        if (io.status == Io::Status::kWantRead) break;
+        if (io.status == Io::Status::kWantRead) {
+            is_emptied = true;
+            break;
+        }
         if (io.status == Io::Status::kWantWrite) {
             reads_when_writable_ = true;
             wait_writable();
@@ -149,9 +153,24 @@ void NativeLink::on_readable() {
         }
         take(loop_.receive_buffer(), io.size);
         // TLS hands out a record at a time, and may hold more of them.
-        if (!stream_.secure && io.size < NativeLoop::kReceiveBytes) break;
+        is_emptied = !stream_.secure && io.size < NativeLoop::kReceiveBytes;
     }
-    if (is_socket_open_) wait_readable();
+    if (!is_socket_open_) return;
+    if (is_emptied) {
+        wait_readable();
+    } else {
+        read_on_soon();
+    }
+}
+
+// There is more, also where the socket would not say so.
+void NativeLink::read_on_soon() {
+    if (is_waiting_readable_) return;
+    is_waiting_readable_ = true;
+    asio::post(loop_.io(), [link = self()] {
+        link->is_waiting_readable_ = false;
+        if (link->is_socket_open_) link->on_readable();
+    });
 }
 
 void NativeLink::take(char* data, std::size_t size) {
@@ -225,8 +244,9 @@ void NativeLink::on_peer_close(std::uint16_t code, std::string_view reason) {
 void NativeLink::on_lost(const Io& io) {
     std::string why =
         io.status == Io::Status::kEnded ? "the peer ended the connection" : io.error.message();
-    if (is_shaking_hands_ && io.status == Io::Status::kFailed) {
-        why = stream_.secure->describe(io.error);
+    if (is_shaking_hands_) {
+        const bool is_end = io.status == Io::Status::kEnded;
+        why = stream_.secure->describe(is_end ? asio::error::eof : io.error);
     }
     const State before = state_;
     cut();

@@ -85,6 +85,7 @@ private:
     };
 
     void wait_readable();
+    void read_on_soon();
     void wait_writable();
     void on_readable();
     void on_writable();

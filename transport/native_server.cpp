@@ -4,6 +4,7 @@
 
 #include "transport/listening_socket.hpp"
 #include "transport/native_link.hpp"
+#include "transport/tls_session.hpp"
 #include "transport/websocket_handshake.hpp"
 
 namespace petrel {
@@ -71,7 +72,15 @@ public:
         std::error_code error;
         const auto endpoint = socket().remote_endpoint(error);
         if (!error) opening_->peer.address = to_text(endpoint);
-        start_timer(opening_->desk->options.handshake_timeout);
+        const ListenOptions& options = opening_->desk->options;
+        if (options.tls) {
+            stream().secure = make_tls_server(socket(), options.tls->context());
+            if (!stream().secure) {
+                cut();
+                return;
+            }
+        }
+        start_timer(options.handshake_timeout);
         start_stream();
     }
 
@@ -197,17 +206,21 @@ struct NativeListener::Impl {
         if (acceptor) {
             return fail(std::make_error_code(std::errc::already_connected), "already listening");
         }
-        if (!options.tls_cert_file.empty() || !options.tls_key_file.empty()) {
-            return fail(std::make_error_code(std::errc::not_supported), "this build has no TLS");
+        std::string why;
+        std::shared_ptr<TlsServer> tls = options.tls;
+        if (!tls && (!options.tls_cert_file.empty() || !options.tls_key_file.empty())) {
+            auto loaded = TlsServer::load(options.tls_cert_file, options.tls_key_file, why);
+            if (!loaded) return fail(loaded.error(), why);
+            tls = *loaded;
         }
         std::error_code error;
-        std::string why;
         TcpAcceptor socket = open_listening_socket(loop.io, options, error, why);
         if (error) return fail(error, std::move(why));
         const std::uint16_t port = socket.local_endpoint(error).port();
         if (error) return fail(error, options.address + ": " + error.message());
         const auto desk = std::make_shared<Desk>();
         desk->options = options;
+        desk->options.tls = std::move(tls);
         desk->handler = &handler;
         acceptor = std::make_shared<Acceptor>(NativeLoop::of(loop), std::move(socket), desk);
         acceptor->accept();

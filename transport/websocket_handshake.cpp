@@ -160,6 +160,8 @@ Asked judge_upgrade(std::string_view head, const ListenOptions& options, bool ha
     question.method = request->method;
     question.path = asked.path;
     question.websocket_version = fields.get("Sec-WebSocket-Version");
+    question.origin = fields.get("Origin");
+    question.header_bytes = head.size();
     question.is_upgrade =
         fields.has_element("Upgrade", "websocket") && fields.has_element("Connection", "upgrade");
     asked.refusal = judge_request(question, options, has_room);

@@ -66,8 +66,9 @@ struct OnLoopback {
 #if defined(PETREL_TEST_HOST_TRANSPORT)
 #define ALL_KINDS OnHost
 #elif PETREL_HAS_TLS
-struct OnTls : OnWebsocketpp {
-    explicit OnTls(AsioEventLoop& event_loop) : OnWebsocketpp(event_loop) {
+template <class Plain>
+struct OnTls : Plain {
+    explicit OnTls(AsioEventLoop& event_loop) : Plain(event_loop) {
         CertificateOptions options;
         options.alternative_names = "IP:127.0.0.1";
         Certificate(options).write(cert_file, key_file);
@@ -82,7 +83,7 @@ struct OnTls : OnWebsocketpp {
     std::string cert_file = folder.file("cert.pem");
     std::string key_file = folder.file("key.pem");
 };
-#define ALL_KINDS OnNative, OnWebsocketpp, OnLoopback, OnTls
+#define ALL_KINDS OnNative, OnWebsocketpp, OnLoopback, OnTls<OnNative>, OnTls<OnWebsocketpp>
 #else
 #define ALL_KINDS OnNative, OnWebsocketpp, OnLoopback
 #endif

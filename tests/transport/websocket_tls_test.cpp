@@ -24,7 +24,8 @@ using namespace std::chrono_literals;
 namespace {
 
 // A server with a certificate of `authority`, and a client that trusts `authority`.
-struct TlsWorld : World<OnWebsocketpp> {
+template <class Kind>
+struct TlsWorld : World<Kind> {
     TlsWorld() {
         CertificateOptions options;
         options.common_name = "authority";
@@ -37,18 +38,18 @@ struct TlsWorld : World<OnWebsocketpp> {
     void serve() { serve(Certificate(certificate, authority.get())); }
     void serve(const Certificate& shown) {
         shown.write(cert_file, key_file);
-        listen_options.tls_cert_file = cert_file;
-        listen_options.tls_key_file = key_file;
-        listen();
+        this->listen_options.tls_cert_file = cert_file;
+        this->listen_options.tls_key_file = key_file;
+        this->listen();
     }
 
     std::unique_ptr<Side> dial(const std::string& host = "127.0.0.1") {
         ConnectOptions options;
-        options.url = "wss://" + host + ":" + std::to_string(port) + "/ws";
+        options.url = "wss://" + host + ":" + std::to_string(this->port) + "/ws";
         options.tls = tls;
         auto side = std::make_unique<Side>();
-        side->transport = connector->connect(options, side->handler);
-        REQUIRE(run_until([&] { return side->handler.is_open || side->handler.closed; }));
+        side->transport = this->connector->connect(options, side->handler);
+        REQUIRE(this->run_until([&] { return side->handler.is_open || side->handler.closed; }));
         return side;
     }
 
@@ -58,7 +59,7 @@ struct TlsWorld : World<OnWebsocketpp> {
         if (!side->handler.closed) return {};
         CHECK(!side->handler.closed->was_open);
         CHECK(side->handler.closed->code == 1006);
-        CHECK(accepted.sides.empty());
+        CHECK(this->accepted.sides.empty());
         return side->handler.closed->reason;
     }
 
@@ -77,16 +78,17 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("Tls: a certificate of a known authority for the right host is taken") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a certificate of a known authority for the right host is taken", Kind,
+                   SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.serve();
 
     CHECK(world.refusal("127.0.0.1") == "");
     CHECK(world.dial("localhost")->handler.is_open);
 }
 
-TEST_CASE("Tls: a certificate for another host is refused") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a certificate for another host is refused", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.certificate.alternative_names = "DNS:other.example,IP:192.0.2.1";
     world.serve();
 
@@ -96,8 +98,9 @@ TEST_CASE("Tls: a certificate for another host is refused") {
                    "was issued for other.example and 192.0.2.1, not for localhost: "));
 }
 
-TEST_CASE("Tls: a certificate that has its host as the common name only is refused") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a certificate that has its host as the common name only is refused", Kind,
+                   SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.certificate.common_name = "localhost";
     world.certificate.alternative_names.clear();
     world.serve();
@@ -106,8 +109,8 @@ TEST_CASE("Tls: a certificate that has its host as the common name only is refus
                    "names no host (as subjectAltName), not for localhost: "));
 }
 
-TEST_CASE("Tls: a certificate for many hosts is described by a few") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a certificate for many hosts is described by a few", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.certificate.alternative_names =
         "DNS:a.example,DNS:b.example,DNS:c.example,DNS:d.example,IP:::1";
     world.serve();
@@ -116,8 +119,8 @@ TEST_CASE("Tls: a certificate for many hosts is described by a few") {
                    "was issued for a.example, b.example, c.example and 2 more, not for"));
 }
 
-TEST_CASE("Tls: a certificate out of its time is refused") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a certificate out of its time is refused", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     std::string expected;
     SUBCASE("expired") {
         world.certificate.valid_from = -7200;
@@ -134,15 +137,15 @@ TEST_CASE("Tls: a certificate out of its time is refused") {
     CHECK(contains(world.refusal(), expected));
 }
 
-TEST_CASE("Tls: a self-signed certificate is refused") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a self-signed certificate is refused", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.serve(Certificate(world.certificate));
 
     CHECK(contains(world.refusal(), "self-signed"));
 }
 
-TEST_CASE("Tls: a certificate of an unknown authority is refused") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a certificate of an unknown authority is refused", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     CertificateOptions options;
     options.common_name = "somebody else";
     options.is_authority = true;
@@ -152,8 +155,8 @@ TEST_CASE("Tls: a certificate of an unknown authority is refused") {
     CHECK(contains(world.refusal(), "from an unknown authority, \"somebody else\": "));
 }
 
-TEST_CASE("Tls: without a CA file the system's authorities count") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: without a CA file the system's authorities count", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.serve();
     world.tls.ca_file.clear();
 
@@ -161,8 +164,8 @@ TEST_CASE("Tls: without a CA file the system's authorities count") {
     CHECK(contains(world.refusal(), "from an unknown authority, \"authority\": "));
 }
 
-TEST_CASE("Tls: is_insecure takes every certificate") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: is_insecure takes every certificate", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.certificate.alternative_names = "DNS:other.example";
     world.certificate.valid_from = -7200;
     world.certificate.valid_to = -3600;
@@ -172,8 +175,8 @@ TEST_CASE("Tls: is_insecure takes every certificate") {
     CHECK(world.refusal() == "");
 }
 
-TEST_CASE("Tls: a pinned key is taken, another is refused") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a pinned key is taken, another is refused", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     const Certificate shown(world.certificate, world.authority.get());
     world.serve(shown);
     const std::string stranger = Certificate(world.certificate).pin();
@@ -188,8 +191,9 @@ TEST_CASE("Tls: a pinned key is taken, another is refused") {
         contains(world.refusal(), "public key is not the pinned one, it is " + shown.pin() + ": "));
 }
 
-TEST_CASE("Tls: a pin does not stand in for the authority, or for the host") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a pin does not stand in for the authority, or for the host", Kind,
+                   SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     std::string expected;
     SUBCASE("self-signed") {
         const Certificate shown(world.certificate);
@@ -208,8 +212,9 @@ TEST_CASE("Tls: a pin does not stand in for the authority, or for the host") {
     CHECK(contains(world.refusal(), expected));
 }
 
-TEST_CASE("Tls: with is_insecure a pin is all that counts, and the server's own key only") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: with is_insecure a pin is all that counts, and the server's own key only",
+                   Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     const Certificate shown(world.certificate, world.authority.get());
     shown.write(world.cert_file, world.key_file);
     world.authority->append(world.cert_file);
@@ -227,7 +232,7 @@ TEST_CASE("Tls: with is_insecure a pin is all that counts, and the server's own 
     CHECK(contains(world.refusal(), "not the pinned one"));
 }
 
-TEST_CASE("Tls: a pin is the base64 of 32 bytes") {
+TEST_CASE_TEMPLATE("Tls: a pin is the base64 of 32 bytes", Kind, SOCKET_KINDS) {
     const std::string good = Certificate(CertificateOptions()).pin();
     CHECK(is_key_pin(good));
     CHECK(is_key_pin("LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="));  // RFC 7469 section 2.1.5.
@@ -237,22 +242,24 @@ TEST_CASE("Tls: a pin is the base64 of 32 bytes") {
         CAPTURE(bad);
         CHECK(!is_key_pin(bad));
     }
-    TlsWorld world;
+    TlsWorld<Kind> world;
     world.serve();
     world.tls.pins = {"short"};
     CHECK(contains(world.refusal(), "44 characters"));
 }
 
-TEST_CASE("Tls: a CA file that cannot be read is reported by on_closed") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a CA file that cannot be read is reported by on_closed", Kind,
+                   SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.serve();
     world.tls.ca_file = "/nonexistent/ca.pem";
 
     CHECK(contains(world.refusal(), "/nonexistent/ca.pem"));
 }
 
-TEST_CASE("Tls: a server that speaks plain ws is refused, and the other way round") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a server that speaks plain ws is refused, and the other way round", Kind,
+                   SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     SUBCASE("wss to ws") {
         world.listen_options.handshake_timeout = 50ms;  // It waits for the end of the request.
         world.listen();
@@ -261,7 +268,7 @@ TEST_CASE("Tls: a server that speaks plain ws is refused, and the other way roun
     SUBCASE("ws to wss") {
         world.serve();
         ConnectOptions options;
-        options.url = OnWebsocketpp::url(world.port);
+        options.url = Kind::url(world.port);
         Side side;
         side.transport = world.connector->connect(options, side.handler);
         REQUIRE(world.run_until_closed(side));
@@ -269,8 +276,8 @@ TEST_CASE("Tls: a server that speaks plain ws is refused, and the other way roun
     }
 }
 
-TEST_CASE("Tls: HTTP status of a refused upgrade") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: HTTP status of a refused upgrade", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.serve();
     ConnectOptions options;
     options.url = "wss://127.0.0.1:" + std::to_string(world.port) + "/nowhere";
@@ -283,8 +290,9 @@ TEST_CASE("Tls: HTTP status of a refused upgrade") {
     CHECK(side.handler.closed->http_status == 404);
 }
 
-TEST_CASE("Tls: a handshake that stops half-way is cut, at either end") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a handshake that stops half-way is cut, at either end", Kind,
+                   SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     SUBCASE("the server's patience") {
         world.listen_options.handshake_timeout = 20ms;
         world.serve();
@@ -305,8 +313,8 @@ TEST_CASE("Tls: a handshake that stops half-way is cut, at either end") {
     }
 }
 
-TEST_CASE("Tls: versions below 1.2 are refused") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: versions below 1.2 are refused", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.serve();
     std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_client_method()),
                                                               SSL_CTX_free);
@@ -335,8 +343,8 @@ TEST_CASE("Tls: versions below 1.2 are refused") {
     CHECK((result == 1 ? 1 : 0) == answer);
 }
 
-TEST_CASE("Tls: a reload is for connections from then on") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a reload is for connections from then on", Kind, SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     const Certificate first(world.certificate, world.authority.get());
     const Certificate second(world.certificate, world.authority.get());
     first.write(world.cert_file, world.key_file);
@@ -360,8 +368,9 @@ TEST_CASE("Tls: a reload is for connections from then on") {
     CHECK(!before->handler.closed);
 }
 
-TEST_CASE("Tls: a reload of what cannot be used changes nothing and says why") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a reload of what cannot be used changes nothing and says why", Kind,
+                   SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     const Certificate first(world.certificate, world.authority.get());
     first.write(world.cert_file, world.key_file);
     std::string why;
@@ -406,8 +415,9 @@ TEST_CASE("Tls: a reload of what cannot be used changes nothing and says why") {
     CHECK(contains((*server)->summary(), "certificate for localhost and 127.0.0.1, valid until 2"));
 }
 
-TEST_CASE("Tls: a certificate out of its time can be started with, and says so") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a certificate out of its time can be started with, and says so", Kind,
+                   SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.certificate.valid_from = -7200;
     world.certificate.valid_to = -3600;
     Certificate(world.certificate).write(world.cert_file, world.key_file);
@@ -417,8 +427,9 @@ TEST_CASE("Tls: a certificate out of its time can be started with, and says so")
     CHECK(!(*server)->is_in_its_time());
 }
 
-TEST_CASE("Tls: a certificate or key that cannot be used is an error that names it") {
-    TlsWorld world;
+TEST_CASE_TEMPLATE("Tls: a certificate or key that cannot be used is an error that names it", Kind,
+                   SOCKET_KINDS) {
+    TlsWorld<Kind> world;
     world.serve();
     world.listener->stop();
     ListenOptions options = world.listen_options;
@@ -456,8 +467,8 @@ TEST_CASE("Tls: a certificate or key that cannot be used is an error that names 
 using namespace petrel;
 using namespace petrel::test;
 
-TEST_CASE("Tls: a build without it says so") {
-    World<OnWebsocketpp> world;
+TEST_CASE_TEMPLATE("Tls: a build without it says so", Kind, SOCKET_KINDS) {
+    World<Kind> world;
     ConnectOptions options;
     options.url = "wss://127.0.0.1:9/ws";
     Side side;
