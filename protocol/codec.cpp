@@ -1,9 +1,11 @@
 #include "protocol/codec.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <memory>
 
+#include "protocol/json_scan.hpp"
 #include "protocol/json_table.hpp"
 #include "protocol/packet_reader.hpp"
 #include "protocol/utf8.hpp"
@@ -312,6 +314,17 @@ private:
 
 bool read_json_object(char* text, std::size_t size, const JsonKey* keys, JsonValue* values,
                       int count, std::size_t depth_max, std::vector<Acceptance>* triples) {
+    constexpr std::size_t kPlainDepth = 3;  // The object, its list, a triple.
+    if (depth_max >= kPlainDepth && scan_plain_object({text, size}, keys, values, count, triples)) {
+        return true;
+    }
+    std::fill(values, values + count, JsonValue{});
+    if (triples != nullptr) triples->clear();
+    return parse_json_object(text, size, keys, values, count, depth_max, triples);
+}
+
+bool parse_json_object(char* text, std::size_t size, const JsonKey* keys, JsonValue* values,
+                       int count, std::size_t depth_max, std::vector<Acceptance>* triples) {
     const std::string_view view(text, size);
     if (has_raw_control(view) || has_lone_low_surrogate(view)) return false;
 

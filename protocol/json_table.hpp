@@ -53,6 +53,10 @@ struct JsonKey {
 // none. False for anything but exactly one valid object of at most depth_max levels.
 bool read_json_object(char* text, std::size_t size, const JsonKey* keys, JsonValue* values,
                       int count, std::size_t depth_max, std::vector<Acceptance>* triples);
+// The same by RapidJSON alone, into values that are still absent; read_json_object() tries
+// scan_plain_object() first.
+bool parse_json_object(char* text, std::size_t size, const JsonKey* keys, JsonValue* values,
+                       int count, std::size_t depth_max, std::vector<Acceptance>* triples);
 
 // Vector loads of the reader may touch so many bytes behind the text.
 constexpr std::size_t kJsonPadding = 32;

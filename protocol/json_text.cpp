@@ -38,19 +38,6 @@ bool may_need_escape(std::uint64_t word) noexcept {
     return (found & ~word & every_byte(0x80)) != 0;
 }
 
-// Bytes from p that need no escaping, found 8 at a time and then one by one.
-std::size_t plain_run(const char* p, std::size_t size) noexcept {
-    std::size_t run = 0;
-    while (size - run >= 8) {
-        std::uint64_t word;
-        std::memcpy(&word, p + run, sizeof word);
-        if (may_need_escape(word)) break;
-        run += 8;
-    }
-    while (run < size && kEscapes[static_cast<unsigned char>(p[run])] == 0) ++run;
-    return run;
-}
-
 void append_escape(std::string& out, char c) {
     const char escape = kEscapes[static_cast<unsigned char>(c)];
     out += '\\';
@@ -71,10 +58,23 @@ void append_integer(std::string& out, Integer number) {
 
 }  // namespace
 
+// Found 8 at a time and then one by one.
+std::size_t json_plain_run(const char* text, std::size_t size) noexcept {
+    std::size_t run = 0;
+    while (size - run >= 8) {
+        std::uint64_t word;
+        std::memcpy(&word, text + run, sizeof word);
+        if (may_need_escape(word)) break;
+        run += 8;
+    }
+    while (run < size && kEscapes[static_cast<unsigned char>(text[run])] == 0) ++run;
+    return run;
+}
+
 void append_json_string(std::string& out, std::string_view text) {
     out += '"';
     while (!text.empty()) {
-        const std::size_t run = plain_run(text.data(), text.size());
+        const std::size_t run = json_plain_run(text.data(), text.size());
         out.append(text.data(), run);
         text.remove_prefix(run);
         if (text.empty()) break;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -11,6 +12,9 @@ namespace petrel {
 
 // Appends the text as a JSON string, quotes included. The text must be valid UTF-8.
 void append_json_string(std::string& out, std::string_view text);
+// Bytes from `text` on that need no escaping; what stops them is a quote, a backslash, a control
+// character, or the end.
+std::size_t json_plain_run(const char* text, std::size_t size) noexcept;
 void append_number(std::string& out, std::int64_t number);
 void append_number(std::string& out, std::uint64_t number);
 

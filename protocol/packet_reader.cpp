@@ -340,11 +340,16 @@ void PacketReader::read_ack(std::int64_t type) {
 
 template <class Keys, class Table>
 bool PacketReader::read_content(const Keys& keys, Table& table) {
-    // It may be written to: it stands in the frame's buffer, with a terminating 0 of its own.
+    if (common_.content.empty()) {
+        refuse();
+        return false;
+    }
+    // It may be written to: it stands in the frame's buffer, and so does the quote behind it,
+    // which nobody needs any more.
+    char* const content = common_.frame + (common_.content.data() - common_.frame);
+    content[common_.content.size()] = '\0';
     const bool is_object =
-        !common_.content.empty() &&
-        read_json_object(common_.frame + (common_.content.data() - common_.frame),
-                         common_.content.size(), keys.data(), table.data(),
+        read_json_object(content, common_.content.size(), keys.data(), table.data(),
                          static_cast<int>(keys.size()), limits_.depth_max, nullptr);
     if (!is_object) refuse();
     return is_object;

@@ -199,7 +199,7 @@ private:
         }
     }
 
-    static void write_v1(const Envelope& envelope, JsonObjectWriter& json) {
+    void write_v1(const Envelope& envelope, JsonObjectWriter& json) const {
         const bool is_data = envelope.type == 2;
         json.number("type", envelope.type);
         if (envelope.content) json.text("dataContent", *envelope.content);
@@ -253,8 +253,13 @@ private:
         return id.empty() ? otherwise : id;
     }
 
-    static void write_fingerprint(const Fingerprint& fp, JsonObjectWriter& json) {
-        json.text("fp", fp.to_string());
+    void write_fingerprint(const Fingerprint& fp, JsonObjectWriter& json) const {
+        if (!fp.is_uuid()) return json.text("fp", fp.to_string());
+        // Hex digits and hyphens: nothing to escape, and no text of its own to be made.
+        json.begin("fp");
+        out_ += '"';
+        fp.append_to(out_);
+        out_ += '"';
     }
 
     static void write_optional(std::string_view name, const std::optional<std::string>& value,
