@@ -37,6 +37,8 @@ Session::Session(SessionHost& host, Router& router, Authenticator& authenticator
       connection_(connection),
       login_patience_(Patience::Options{}),
       login_timer_(host.timers(), "login deadline", [this] { on_login_deadline(); }),
+      token_patience_(Patience::Options{}),
+      token_timer_(host.timers(), "token", [this] { on_token_timer(); }),
       slow_patience_(Patience::Options{}),
       slow_timer_(host.timers(), "slow reader", [this] { on_slow_check(); }),
       silence_(*this, *this, silence_options()),
@@ -90,6 +92,7 @@ void Session::on_connection_closed(std::uint16_t code) {
     const bool has_asked = state_ != State::kFresh;
     state_ = State::kClosed;
     login_timer_.stop();
+    token_timer_.stop();
     slow_timer_.stop();
     silence_.stop();
     receive_.on_offline();
@@ -322,8 +325,7 @@ void Session::handle(Login& login) {
         return refuse_login(static_cast<int>(Errc::kForbidden), "this user id is reserved", false,
                             {});
     }
-    const Authenticator::Verdict verdict = authenticator_.verify(
-        identity_.user.app, identity_.user.user, identity_.device, login.token);
+    const Authenticator::Verdict verdict = verify(login.token);
     if (verdict.code != 0) {
         const bool may_retry = verdict.code == static_cast<int>(Errc::kTokenExpired) ||
                                verdict.code == static_cast<int>(Errc::kLoginBusy);
@@ -331,6 +333,7 @@ void Session::handle(Login& login) {
     }
     state_ = State::kDeciding;
     login_timer_.stop();
+    keep_token_end(verdict);
     ask.session = id_;
     ask.connection = connection_;
     ask.identity = identity_;
@@ -346,19 +349,57 @@ void Session::login_again(const Login& login) {
         return send_error(static_cast<int>(Errc::kNotAllowed),
                           "somebody else is logged in on this connection", {}, 0, {});
     }
-    const Authenticator::Verdict verdict = authenticator_.verify(
-        identity_.user.app, identity_.user.user, identity_.device, login.token);
+    const Authenticator::Verdict verdict = verify(login.token);
     LoginResponse response;
     response.code = verdict.code;
     response.error_msg = verdict.message;
     response.to = identity_.user.user;
     // The client may have sent it twice and missed the first answer: it is said again as it was.
-    if (verdict.code == 0) response.v1 = login_reply_;
+    if (verdict.code == 0) {
+        response.v1 = login_reply_;
+        keep_token_end(verdict);
+        start_token_clock();
+        log(LogLevel::kInfo, "the token was renewed");
+    } else {
+        log(LogLevel::kInfo, "a new token was refused: " + verdict.message);
+    }
     if (profile_ == ProfileId::kMobileImSdk) {
         response.first_login_time =
             verdict.code == 0 ? static_cast<std::int64_t>(generation_) : std::int64_t{-1};
     }
     send(Packet(std::move(response)));
+}
+
+Authenticator::Verdict Session::verify(const std::string& token) const {
+    return authenticator_.verify(Credentials{identity_.user.app, identity_.user.user,
+                                             identity_.device, identity_.device_class, token},
+                                 router_.wall_ms());
+}
+
+// From here on the steady clock counts: a jump of the wall clock ends no session.
+void Session::keep_token_end(const Authenticator::Verdict& verdict) {
+    token_ends_.reset();
+    if (verdict.lasts) token_ends_ = saturating_add(now(), *verdict.lasts);
+}
+
+void Session::start_token_clock() {
+    is_token_expired_ = false;
+    token_timer_.stop();
+    if (token_ends_) token_timer_.start_at(*token_ends_);
+}
+
+void Session::on_token_timer() {
+    if (!is_token_expired_) {
+        is_token_expired_ = true;
+        log(LogLevel::kInfo, "the token has expired, a new one is asked for");
+        token_patience_.start(saturating_add(now(), options_.token_grace));
+        token_timer_.start_at(token_patience_.look_at());
+        send_error(static_cast<int>(Errc::kTokenExpired),
+                   "the token has expired, log in with a new one on this connection", {}, 0, {});
+        return;
+    }
+    if (token_patience_.is_over(now())) return close(kCloseNoLogin, "no new token in time");
+    token_timer_.start_at(token_patience_.look_at());
 }
 
 void Session::refuse_login(int code, std::string message, bool retry,
@@ -437,6 +478,7 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
     send(Packet(std::move(response)));
     trace("login");
     silence_.start(silence_max());
+    start_token_clock();
 
     std::deque<std::string> waiting = std::move(waiting_);
     waiting_.clear();

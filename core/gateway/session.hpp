@@ -44,9 +44,12 @@ protected:
 struct SessionOptions {
     Duration heartbeat = std::chrono::seconds{25};       // Told to v1 clients.
     Duration login_deadline = std::chrono::seconds{10};  // PROTOCOL.md section 4.5.
-    std::uint32_t window = 64;                           // Taken and not yet decided, packets...
-    std::uint32_t window_bytes = 1 << 20;                // ...and bytes of frames.
-    std::size_t payload_max = 65'536;                    // UTF-8 bytes of dataContent.
+    // From 402 to the end of a session whose token has expired: an app asks a server of its own for
+    // the next one, over a phone's network.
+    Duration token_grace = std::chrono::seconds{60};
+    std::uint32_t window = 64;             // Taken and not yet decided, packets...
+    std::uint32_t window_bytes = 1 << 20;  // ...and bytes of frames.
+    std::size_t payload_max = 65'536;      // UTF-8 bytes of dataContent.
     std::int64_t dedup_horizon_ms = 86'400'000;
     std::size_t waiting_packets_max = 64;  // Behind a login under decision.
     std::size_t waiting_bytes_max = 1 << 20;
@@ -181,6 +184,10 @@ private:
     void kick_out(int code, std::string_view reason, const std::string& device);
     void transmit(std::string_view text);
     void on_login_deadline();
+    Authenticator::Verdict verify(const std::string& token) const;
+    void keep_token_end(const Authenticator::Verdict& verdict);
+    void start_token_clock();
+    void on_token_timer();
     void on_slow_check();
     void watch_queue(std::uint64_t drained);
     bool is_v1() const noexcept { return profile_ == ProfileId::kPetrelV1; }
@@ -227,7 +234,11 @@ private:
     std::deque<TimePoint> malformed_at_;  // The last malformed_max.
     // After a pause of the process both wait until the socket was looked at (section 4.5).
     Patience login_patience_;
-    Timer login_timer_;  // While kFresh.
+    Timer login_timer_;                    // While kFresh.
+    std::optional<TimePoint> token_ends_;  // From kDeciding on; none: it never does.
+    bool is_token_expired_ = false;        // While online: it was told, the grace period runs.
+    Patience token_patience_;              // Of the grace period: a paused process reads first.
+    Timer token_timer_;                    // While online with a token that ends.
     Patience slow_patience_;
     Timer slow_timer_;             // While something may be stuck on the socket.
     bool is_overflowing_ = false;  // queued_bytes_max passed: closed at the flush.

@@ -36,9 +36,8 @@ private:
 // Believes every user whose token has not been expired.
 class SimAuthenticator final : public Authenticator {
 public:
-    Verdict verify(std::string_view, std::string_view, std::string_view,
-                   std::string_view token) override {
-        if (expired_.count(std::string(token)) == 0) return {};
+    Verdict verify(const Credentials& who, WallMillis) override {
+        if (expired_.count(std::string(who.token)) == 0) return {};
         return {static_cast<int>(Errc::kTokenExpired), "expired"};
     }
     void expire(const std::string& token) { expired_.insert(token); }

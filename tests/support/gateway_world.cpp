@@ -105,8 +105,9 @@ private:
 class GatewayWorld::TestAuthenticator final : public Authenticator {
 public:
     explicit TestAuthenticator(GatewayWorld& world) : world_(world) {}
-    Verdict verify(std::string_view, std::string_view, std::string_view,
-                   std::string_view) override {
+    Verdict verify(const Credentials& who, WallMillis) override {
+        world_.asked_about.append(who.user).append("/").append(who.device).append("/");
+        world_.asked_about.append(who.device_class).append(" ");
         return world_.verdict;
     }
 

@@ -188,6 +188,7 @@ public:
     bool deliver_one_post();
 
     Authenticator::Verdict verdict;  // Of every login from now on.
+    std::string asked_about;         // "user/device/class " of each.
 
 private:
     friend class FakeClient;

@@ -178,6 +178,7 @@ private:
 
     void on_event(const Event& event) {
         const std::lock_guard<std::mutex> lock(mutex_);
+        if (renew_token(tokens_, client_, event)) return;
         const bool was_online = watch_.is_online();
         watch_.on_event(event);
         if (watch_.is_online() != was_online) on_online_changed();
@@ -350,6 +351,7 @@ private:
     UuidSource fingerprints_;  // Main thread.
     std::mutex mutex_;         // Guards everything below.
     std::condition_variable changed_;
+    TokenSource tokens_{command_.client.token_file, command_.client.token};
     LoginWatch watch_;
     OpenMessages open_;
     std::deque<Undelivered> undelivered_;  // Accepted, in the order of sending.

@@ -6,6 +6,7 @@
 #include "protocol/profile.hpp"
 #include "tools/petrel/duration.hpp"
 #include "tools/petrel/log.hpp"
+#include "tools/petrel/secret_file.hpp"
 #include "transport/tls.hpp"
 
 namespace petrel::tools {
@@ -31,7 +32,21 @@ void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_requ
     } else {
         user->default_str("a fresh one");
     }
-    app.add_option("--token", command.token, "What proves it (see petrel gateway --auth)");
+    app.add_option("--token", command.token,
+                   "What proves it (see petrel gateway --auth); everybody on this machine can see "
+                   "it in the list of processes, --token-file hides it");
+    app.add_option_function<std::string>(
+           "--token-file",
+           [&command](const std::string& path) {
+               std::string why;
+               auto token = read_token_file(path, why);
+               if (!token) throw CLI::ValidationError("--token-file", why);
+               command.token = std::move(*token);
+               command.token_file = path;
+           },
+           "The same from a file, which is read again when the token has expired")
+        ->excludes("--token")
+        ->type_name("FILE");
     app.add_option("--app", command.app, "The app: users of different apps never meet")
         ->default_str("default");
     app.add_option("--device", command.device, "Device id, 1-64 characters")
@@ -91,6 +106,15 @@ ClientOptions make_client_options(const ClientCommand& command, std::string devi
     if (command.is_insecure) warn_insecure(!command.pins.empty());
     options.on_log = [](LogLevel level, std::string_view text) { log(level, text); };
     return options;
+}
+
+bool renew_token(TokenSource& tokens, Client* client, const Event& event) {
+    if (client == nullptr || !std::holds_alternative<TokenNeededEvent>(event)) return false;
+    auto token = tokens.next();
+    if (!token) return false;
+    log(LogLevel::kInfo, "the token has expired, going on with the next one");
+    client->set_token(std::move(*token));
+    return true;
 }
 
 std::string fresh_device() { return UuidSource().next().to_string(); }

@@ -6,6 +6,7 @@
 
 #include "core/client/client.hpp"
 #include "tools/petrel/options.hpp"
+#include "tools/petrel/secret_file.hpp"
 
 // What send, listen, chat and echo have in common: whom to log in as, where, and how.
 
@@ -16,6 +17,7 @@ struct ClientCommand {
     std::string url;
     std::string user;
     std::string token;
+    std::string token_file;
     std::string app;
     std::string device;
     std::string profile = "petrel.v1";
@@ -26,14 +28,17 @@ struct ClientCommand {
     std::chrono::nanoseconds timeout = std::chrono::seconds{30};
 };
 
-// --url, --user, --token, --app, --device, --profile, --require-v1, --ca, --pin, --insecure,
-// --timeout and the common ones. Without `is_user_required` the user may be left out and is then
-// "".
+// --url, --user, --token, --token-file, --app, --device, --profile, --require-v1, --ca, --pin,
+// --insecure, --timeout and the common ones. Without `is_user_required` the user may be left out
+// and is then "".
 void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_required = true);
 
 // Engine and connection options for the command; --insecure is warned about. `device` is used when
 // the command line names none.
 ClientOptions make_client_options(const ClientCommand& command, std::string device);
+
+// When the event is that a new token is needed, and --token-file holds one: gives it to the client.
+bool renew_token(TokenSource& tokens, Client* client, const Event& event);
 
 // A device id that no earlier run has had.
 std::string fresh_device();

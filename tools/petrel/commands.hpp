@@ -29,6 +29,7 @@ void add_listen(CLI::App& root, ExitStatus& exit);
 void add_send(CLI::App& root, ExitStatus& exit);
 void add_simulate(CLI::App& root, ExitStatus& exit);
 void add_storm(CLI::App& root, ExitStatus& exit);
+void add_token(CLI::App& root, ExitStatus& exit);
 void add_track(CLI::App& root, ExitStatus& exit);
 
 }  // namespace petrel::tools

@@ -67,6 +67,10 @@ public:
         options.engine.window = 0;  // It takes no messages.
         options.on_event = [this](const Event& event) { on_event(event); };
         Client client(runtime, std::move(options));
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            client_ = &client;
+        }
         client.login();
         while (wait_until_due()) {
             echo(client);
@@ -131,6 +135,7 @@ private:
 
     void on_event(const Event& event) {
         const std::lock_guard<std::mutex> lock(mutex_);
+        if (renew_token(tokens_, client_, event)) return;
         watch_.on_event(event);
         if (const auto* echo = std::get_if<EchoEvent>(&event); echo != nullptr && is_waiting_) {
             const double ms = std::chrono::duration<double, std::milli>(echo->round_trip).count();
@@ -206,6 +211,8 @@ private:
     const Clock::time_point started_;
     std::mutex mutex_;  // Guards everything below.
     std::condition_variable changed_;
+    Client* client_ = nullptr;
+    TokenSource tokens_{command_.client.token_file, command_.client.token};
     LoginWatch watch_;
     Clock::time_point due_at_{};
     std::vector<double> samples_;  // ms

@@ -21,6 +21,7 @@
 #include "tools/petrel/commands.hpp"
 #include "tools/petrel/duration.hpp"
 #include "tools/petrel/gateway_admin.hpp"
+#include "tools/petrel/gateway_auth.hpp"
 #include "tools/petrel/json_line.hpp"
 #include "tools/petrel/log.hpp"
 #include "tools/petrel/options.hpp"
@@ -38,6 +39,11 @@ constexpr const char* kFooter =
     "is queued is written, then it exits with 0.\n"
     "\n"
     "--auth open trusts whatever user id a client states. It is for trials on this machine.\n"
+    "--auth jwt lets in who has a JSON Web Token of your own server: HS256 with\n"
+    "--jwt-secret-file, RS256 or ES256 (as the key is) with --jwt-public-key-file. Its claims:\n"
+    "sub (the user), exp, and when they are there app, nbf, dev (device), cls (device class).\n"
+    "A session whose token ends is asked for a new one, and closed when none comes within\n"
+    "--token-grace. 'petrel token' makes tokens for trials.\n"
     "\n"
     "SIGHUP reads --tls-cert and --tls-key again: new connections get the new certificate, those\n"
     "that are open stay. One that cannot be used is refused with the reason, and the one before\n"
@@ -58,13 +64,14 @@ constexpr const char* kFooter =
     "  petrel gateway --listen 127.0.0.1:0 --store :memory: --json\n"
     "  petrel gateway --admin 127.0.0.1:9601 --admin-token-file admin.token\n"
     "  petrel gateway --store /var/lib/petrel/petrel.db --trace trace.jsonl\n"
+    "  petrel gateway --auth jwt --jwt-secret-file secret\n"
     "  petrel gateway --tls-cert chain.pem --tls-key key.pem --listen 0.0.0.0:9600";
 
 struct GatewayCommand {
     CommonOptions common;
     ListenAddress listen{"127.0.0.1", 9600};
     std::string store = "petrel.db";
-    std::string auth = "open";
+    AuthOptions auth;
     std::string tls_cert;
     std::string tls_key;
     std::vector<std::string> origins;
@@ -78,10 +85,6 @@ struct GatewayCommand {
     std::string admin_token_file;
     std::chrono::nanoseconds drain_timeout = std::chrono::seconds{8};
 };
-
-bool is_loopback(const std::string& host) {
-    return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0;
-}
 
 // A connection is a file descriptor; the soft limit is often 1024.
 void raise_descriptor_limit() {
@@ -144,12 +147,9 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
         admin_token = read_admin_token(command.admin_token_file, why);
         if (admin_token.empty()) return usage_error(app, why);
     }
-    if (!is_loopback(command.listen.host)) {
-        log(LogLevel::kWarning, "--auth open on " + command.listen.host +
-                                    ": EVERYBODY who reaches it can log in as ANYBODY");
-    } else {
-        log(LogLevel::kWarning, "--auth open: every user id is believed; for trials only");
-    }
+    std::unique_ptr<Authenticator> authenticator =
+        make_authenticator(command.auth, command.listen.host, why);
+    if (!authenticator) return usage_error(app, why);
     raise_descriptor_limit();
     // A file at its limit of size is a full disk: an error of the write, not the end.
     std::signal(SIGXFSZ, SIG_IGN);
@@ -188,6 +188,7 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
                      : command.sessions == "one-per-class" ? SessionPolicy::kOnePerClass
                                                            : SessionPolicy::kMulti;
     options.session.heartbeat = command.heartbeat;
+    options.session.token_grace = command.auth.token_grace;
     options.session.window = command.window;
     options.session.push_window_max = std::max(options.session.push_window_max, command.window);
     options.drain_deadline =
@@ -196,7 +197,7 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
     options.on_log = [](LogLevel level, std::string_view text, const LogContext& about) {
         log(level, text, about);
     };
-    Gateway gateway(options, std::move(store), std::make_unique<OpenAuthenticator>());
+    Gateway gateway(options, std::move(store), std::move(authenticator));
 
     // The signals first: whoever reads the line below may send one.
     AsioEventLoop loop;
@@ -257,9 +258,7 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
     add_common(*app, command->common);
     add_listen_address(*app, "--listen", command->listen, "Where to listen; port 0 picks one");
     app->add_option("--store", command->store, "SQLite file, or :memory:")->capture_default_str();
-    app->add_option("--auth", command->auth, "Who may log in: open (everybody, as anybody)")
-        ->check(CLI::IsMember({"open"}))
-        ->capture_default_str();
+    add_auth_options(*app, command->auth);
     app->add_option("--tls-cert", command->tls_cert,
                     "PEM certificate chain: wss:// instead of ws://");
     app->add_option("--tls-key", command->tls_key, "PEM private key, without a password");

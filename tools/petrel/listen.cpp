@@ -126,6 +126,7 @@ private:
 
     void on_event(const Event& event) {
         const std::lock_guard<std::mutex> lock(mutex_);
+        if (renew_token(tokens_, client_, event)) return;
         const bool was_online = watch_.is_online();
         watch_.on_event(event);
         if (watch_.is_online() != was_online) report_online();
@@ -178,6 +179,7 @@ private:
     mutable std::mutex mutex_;  // Guards everything below.
     std::condition_variable changed_;
     Client* client_ = nullptr;
+    TokenSource tokens_{command_.client.token_file, command_.client.token};
     LoginWatch watch_;
     std::uint64_t printed_ = 0;
     bool is_stopped_ = false;

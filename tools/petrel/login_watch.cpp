@@ -30,7 +30,7 @@ bool LoginWatch::on_event(const Event& event) {
     } else if (const auto* token = std::get_if<TokenNeededEvent>(&event)) {
         // Nobody here can provide another one.
         code_ = token->code;
-        reason_ = "the token has expired: get a new one and give it with --token";
+        reason_ = "the token has expired: get a new one and give it with --token-file";
         end_ = ExitStatus::kRefused;
         return true;
     }

@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
     add_track(app, exit);
     add_storm(app, exit);
     add_bench(app, exit);
+    add_token(app, exit);
 
     try {
         app.parse(argc, argv);

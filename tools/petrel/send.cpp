@@ -245,6 +245,7 @@ private:
 
     void on_event(const Event& event) {
         const std::lock_guard<std::mutex> lock(mutex_);
+        if (renew_token(tokens_, client_.get(), event)) return;
         if (watch_.on_event(event)) {
             log(LogLevel::kInfo, watch_.is_online() ? "online" : "offline: " + watch_.reason());
             if (watch_.is_online()) progress_at_ = Clock::now();
@@ -342,6 +343,7 @@ private:
     bool is_usage_wrong_ = false;
     std::mutex mutex_;  // Guards everything below.
     std::condition_variable changed_;
+    TokenSource tokens_{command_.client.token_file, command_.client.token};
     LoginWatch watch_;
     Clock::time_point progress_at_;
     OpenMessages open_;
