@@ -93,6 +93,7 @@ void AutoReloginDaemon::resume() {
 }
 
 void AutoReloginDaemon::on_token() {
+    token_at_ = context_.now();
     if (state_ == State::kWaitingForToken) connect_now("new token");
 }
 
@@ -151,7 +152,8 @@ void AutoReloginDaemon::on_login_refused(int code, bool retry,
     }
     // The refusal decides, not the close code behind it: the connection is given up here, and what
     // is reported of it later comes too late.
-    if (code == kTokenExpired && !asked_for_token_) {
+    const bool may_ask = !asked_for_token_ || context_.now() - token_at_ >= options_.token_fresh;
+    if (code == kTokenExpired && may_ask) {
         asked_for_token_ = true;
         if (change(State::kWaitingForToken, std::nullopt, "token expired", kNormalClose)) {
             listener_.on_token_wanted(code);

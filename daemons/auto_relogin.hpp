@@ -61,6 +61,9 @@ public:
         // Longest wait a server can impose (retryAfterMs, Retry-After, drain window): a mistake
         // there must not keep a client away for good. Zero: none is honoured.
         Duration told_max = std::chrono::hours{24};
+        // A token refused as expired so long after it was given may have ended while there was no
+        // network: another is asked for. One that is refused sooner was no good to begin with.
+        Duration token_fresh = std::chrono::seconds{30};
         Patience::Options patience;  // Of the two timeouts: a paused process reads first.
     };
 
@@ -109,7 +112,7 @@ public:
     // ---- of the session ----
     void on_login_accepted();
     // retry:false stops for good; 402 asks for a token the first time in a row and stops the
-    // second. `retry_after` wins over the backoff.
+    // second, unless that token had time to end by itself. `retry_after` wins over the backoff.
     void on_login_refused(int code, bool retry, std::optional<Duration> retry_after);
     void on_progress();        // First ack or message of the session: resets the backoff.
     void on_kicked(int code);  // Kick-out packet: final.
@@ -152,6 +155,7 @@ private:
     bool is_suspended_ = false;
     bool has_network_ = true;        // As the app said last.
     bool asked_for_token_ = false;   // Since the last accepted login.
+    TimePoint token_at_{};           // When the last one was given.
     bool fixed_first_used_ = false;  // Since the backoff was reset.
     std::uint64_t stale_reports_ = 0;
 };

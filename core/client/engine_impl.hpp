@@ -122,6 +122,8 @@ private:
         bool is_open = false;
         bool is_login_awaited = false;      // Its 50 decides whether we are online.
         unsigned refreshes_awaited = 0;     // 50s of which only the code counts.
+        std::uint64_t token_sent = 0;       // In the last login: which one, as token_ counts.
+        bool is_renewal_refused = false;    // By 402, since a token was last accepted.
         std::uint64_t generation_sent = 0;  // In the login.
         std::optional<InboxCursor> cursor_sent;
         std::deque<TimePoint> malformed;           // The last ones.
@@ -301,6 +303,7 @@ private:
     std::optional<std::int64_t> first_login_time_;  // mobileimsdk; none: as generation_ 0.
     std::string stream_;
     bool is_new_stream_wanted_ = false;
+    std::uint64_t token_ = 0;       // Grows with each set_token().
     bool is_token_wanted_ = false;  // The app is asked; until set_token().
     int token_code_to_tell_ = 0;    // The TokenNeededEvent that leaves when this input settles.
     bool is_kick_told_ = false;     // Of this connection.

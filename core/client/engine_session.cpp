@@ -317,6 +317,7 @@ void Engine::Impl::send_login(bool is_refresh) {
         v1.window = options_.window;
         v1.window_bytes = options_.window_bytes;
     }
+    connection_.token_sent = token_;
     if (is_refresh) {
         ++connection_.refreshes_awaited;
     } else {
@@ -361,6 +362,8 @@ void Engine::Impl::on_login_accepted(const LoginResponse& reply) {
     push(LoginEvent{0, {}, false, profile_, generation_});
     if (is_v1()) {
         go_online(*reply.v1);
+        // One that came while the login was under way.
+        if (is_online() && connection_.token_sent != token_) send_login(true);
     } else {
         go_online_plain();
     }
@@ -404,6 +407,7 @@ void Engine::Impl::on_login_refused(const LoginResponse& reply) {
 void Engine::Impl::set_token(TimePoint now, std::string token) {
     const Input input(*this, now);
     options_.token = std::move(token);
+    ++token_;
     const bool was_wanted = std::exchange(is_token_wanted_, false);
     token_code_to_tell_ = 0;
     if (!is_online()) {
@@ -416,9 +420,24 @@ void Engine::Impl::set_token(TimePoint now, std::string token) {
     }
 }
 
-void Engine::Impl::on_token_wanted(int code) { want_token(code); }
+// A login was refused. Nothing goes on without a token now: also who was asked on a live connection
+// and has not answered is told.
+void Engine::Impl::on_token_wanted(int code) {
+    if (connection_.token_sent != token_) {
+        relogin_.on_token();  // A newer one came while the login was under way.
+        return;
+    }
+    is_token_wanted_ = true;
+    token_code_to_tell_ = code;
+}
 
+// On a live connection: once, until there is another token.
 void Engine::Impl::want_token(int code) {
+    if (connection_.refreshes_awaited > 0) return;  // The next one is on its way already.
+    if (connection_.token_sent != token_) {
+        reconnect(kNormalClose, "new token");  // Plain: it waited for the next login.
+        return;
+    }
     if (std::exchange(is_token_wanted_, true)) return;
     token_code_to_tell_ = code;
 }
@@ -428,8 +447,15 @@ void Engine::Impl::on_token_refreshed(const LoginResponse& reply) {
         report_error(reply.code, "the new token was refused: " +
                                      (reply.error_msg.empty() ? std::string(describe(reply.code))
                                                               : reply.error_msg));
+        // Once: an app that has only expired ones would be asked without end. The gateway closes
+        // in time, and the login behind that is the last.
+        if (reply.code == static_cast<int>(Errc::kTokenExpired) &&
+            !std::exchange(connection_.is_renewal_refused, true)) {
+            want_token(reply.code);
+        }
         return;
     }
+    connection_.is_renewal_refused = false;
     // The stream stands where the old token ended.
     if (const auto at = std::exchange(connection_.token_refused_at, std::nullopt)) {
         if (!send_.on_gap(*at - 1)) ++counts_.ignored;

@@ -22,18 +22,32 @@ constexpr int kPatienceMs = 30'000;  // A test that waits so long has failed.
 // A gateway in this process, on a port of its own.
 class RunningGateway {
 public:
-    RunningGateway() {
-        gateway_ = std::make_unique<Gateway>(GatewayOptions{},
+    RunningGateway() : RunningGateway(GatewayOptions{}, std::make_unique<OpenAuthenticator>()) {}
+    RunningGateway(GatewayOptions options, std::unique_ptr<Authenticator> authenticator) {
+        start(std::move(options), std::move(authenticator));
+    }
+    // In the place of the one before, on its port.
+    void restart(GatewayOptions options) {
+        gateway_.reset();
+        options.listen.port = port_;
+        start(std::move(options), std::make_unique<OpenAuthenticator>());
+    }
+    const char* url() const { return url_.c_str(); }
+    Gateway& gateway() { return *gateway_; }
+
+private:
+    void start(GatewayOptions options, std::unique_ptr<Authenticator> authenticator) {
+        gateway_ = std::make_unique<Gateway>(std::move(options),
                                              make_memory_message_store(StoreOptions{}, epochs_),
-                                             std::make_unique<OpenAuthenticator>());
+                                             std::move(authenticator));
         std::string why;
         const auto port = gateway_->start(why);
         REQUIRE_MESSAGE(static_cast<bool>(port), why);
-        url_ = "ws://127.0.0.1:" + std::to_string(*port) + "/ws";
+        port_ = *port;
+        url_ = "ws://127.0.0.1:" + std::to_string(port_) + "/ws";
     }
-    const char* url() const { return url_.c_str(); }
 
-private:
+    std::uint16_t port_ = 0;
     UuidSource epochs_;
     std::unique_ptr<Gateway> gateway_;
     std::string url_;

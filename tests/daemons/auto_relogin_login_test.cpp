@@ -73,6 +73,29 @@ TEST_CASE("AutoRelogin: the second expired token in a row stops for good") {
     CHECK(world.state() == State::kStopped);
 }
 
+TEST_CASE("AutoRelogin: a token that had time to end on the way is no second refusal in a row") {
+    for (const Duration time : {30s - 1ms, 30s + 0ms, 24h + 0ms}) {
+        ReloginWorld world;
+        world.bring_to(State::kWaitingForToken);
+        world.relogin.on_token();
+        world.relogin.network_lost();
+        world.context.advance(time);
+        world.relogin.network_available();
+        world.connected();
+        world.take();
+        world.relogin.on_login_refused(402, true, {});
+        const bool is_final = time < Duration(30s);
+        CHECK((world.state() == State::kStopped) == is_final);
+        CHECK((world.state() == State::kWaitingForToken) == !is_final);
+        // However long ago the first was: the next one counts anew.
+        if (is_final) continue;
+        world.relogin.on_token();
+        world.connected();
+        world.relogin.on_login_refused(402, true, {});
+        CHECK(world.state() == State::kStopped);
+    }
+}
+
 TEST_CASE("AutoRelogin: an accepted login lets the token be asked for again") {
     ReloginWorld world;
     world.bring_to(State::kWaitingForToken);

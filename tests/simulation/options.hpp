@@ -30,6 +30,7 @@ struct Faults {
     bool store_busy = true;     // 1 % of the commits fail.
     bool store_lost = false;    // Once the store comes back empty (on in every fifth seed).
     bool token = true;          // Tokens expire: each client's every 60 s on average.
+    bool token_end = false;     // And end while online (on in two of seven seeds).
     bool second_device = true;  // Some users have two.
     bool expiry = true;         // Some messages expire within seconds.
     bool cancel = true;         // Some are cancelled.

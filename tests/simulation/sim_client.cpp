@@ -51,6 +51,7 @@ bool SimClient::crashes_at(const std::string& step) {
 
 void SimClient::start() {
     ++life_;
+    renewals_ = 0;
     EngineOptions options;
     options.profile = profile_;
     options.user = device_.user;
@@ -111,9 +112,13 @@ void SimClient::become_calm() {
 
 void SimClient::renew_token() {
     token_ = device_.user + "/" + device_.device + " " + std::to_string(++tokens_);
-    const Duration delay = schedule_.random(Duration{0}, std::chrono::seconds{3});
+    Duration delay = schedule_.random(Duration{0}, std::chrono::seconds{3});
+    // Now and then longer than the gateway waits.
+    if (faults_.token_end && schedule_.chance(0.2)) delay *= 8;
+    ++renewals_;
     schedule_.after(delay, [this, life = life_, token = token_] {
         if (life != life_) return;
+        --renewals_;
         input([this, token](Engine& engine) { engine.set_token(schedule_.now(), token); });
     });
 }

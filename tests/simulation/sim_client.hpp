@@ -41,6 +41,7 @@ public:
     bool is_online() const;
     void become_calm();  // No more crashes at disk steps, no more sleep.
     const std::string& token() const { return token_; }
+    bool is_renewing() const { return renewals_ > 0; }  // The token was not given yet.
     std::uint64_t packets_out() const { return packets_out_; }
 
 private:
@@ -98,6 +99,7 @@ private:
     std::deque<std::function<void(Engine&)>> deferred_;  // While asleep: what waits outside.
     std::string token_;
     std::uint64_t tokens_ = 0;
+    unsigned renewals_ = 0;  // Under way.
     std::uint64_t texts_ = 0;
     std::uint64_t packets_out_ = 0;
     std::deque<Fingerprint> recent_;  // The last few sent, to cancel one.

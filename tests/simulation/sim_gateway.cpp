@@ -82,9 +82,11 @@ SimGateway::SimGateway(Schedule& schedule, const Faults& faults, Checker& checke
     : schedule_(schedule),
       faults_(faults),
       checker_(checker),
+      authenticator_(schedule, faults),
       fingerprints_(schedule.random()()),
       epochs_(schedule.random()()),
       store_(make_memory_message_store(StoreOptions{}, epochs_)) {
+    session_options_.token_grace = std::chrono::seconds{10};
     restart();
 }
 

@@ -33,17 +33,34 @@ private:
     std::mt19937_64 random_;
 };
 
-// Believes every user whose token has not been expired.
+// Believes every user whose token has not been expired, nor has ended by itself.
 class SimAuthenticator final : public Authenticator {
 public:
+    SimAuthenticator(Schedule& schedule, const Faults& faults)
+        : schedule_(schedule), faults_(faults) {}
+
     Verdict verify(const Credentials& who, WallMillis) override {
-        if (expired_.count(std::string(who.token)) == 0) return {};
-        return {static_cast<int>(Errc::kTokenExpired), "expired"};
+        const std::string token(who.token);
+        if (expired_.count(token) != 0) return refuse();
+        if (!faults_.token_end) return {};
+        // It is as if it had been made just before it is seen first.
+        const auto [end, is_new] = ends_.try_emplace(token);
+        if (is_new) {
+            end->second = schedule_.now() +
+                          schedule_.random(std::chrono::seconds{40}, std::chrono::seconds{80});
+        }
+        if (end->second <= schedule_.now()) return refuse();
+        return {0, {}, end->second - schedule_.now()};
     }
     void expire(const std::string& token) { expired_.insert(token); }
 
 private:
+    static Verdict refuse() { return {static_cast<int>(Errc::kTokenExpired), "expired"}; }
+
+    Schedule& schedule_;
+    const Faults& faults_;
     std::set<std::string> expired_;
+    std::map<std::string, TimePoint> ends_;
 };
 
 // Real Router and Sessions over a store whose commits take time, may fail, and are lost by a crash

@@ -270,7 +270,8 @@ public:
         }
         return ScriptServer::list(some);
     }
-    std::vector<Event> events;        // All of them.
+    std::vector<Event> events;  // All of them.
+    std::string logged;
     std::vector<std::string> closes;  // disconnect() calls: "4006 reason"
     std::vector<std::string> asked;   // Subprotocols of connect() calls.
     std::vector<std::uint64_t> message_ids;
@@ -326,7 +327,7 @@ public:
     std::size_t queued_bytes() const override { return queued; }
     std::size_t queued_packets() const override { return queued / 100; }
     WallMillis wall_ms() const override { return wall; }
-    void log(LogLevel, std::string_view) override {}
+    void log(LogLevel, std::string_view text) override { logged.append(text).append("\n"); }
     void on_turn_wanted() override { turn_wanted_ = true; }
     std::vector<std::string> texts;  // All that was sent.
 

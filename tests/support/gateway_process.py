@@ -7,9 +7,9 @@ import subprocess
 class GatewayProcess:
     """with GatewayProcess(petrel) as gateway: ... gateway.url"""
 
-    def __init__(self, petrel):
+    def __init__(self, petrel, *args):
         self.command = [petrel, "gateway", "--listen", "127.0.0.1:0", "--store", ":memory:",
-                        "--json"]
+                        "--json", *args]
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE,

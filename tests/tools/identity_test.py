@@ -116,7 +116,7 @@ def refuses_who_has_none(folder):
         "another app": (make_token(gateway.secret, {**good, "app": "shop"}), "another app"),
         "no exp": (make_token(gateway.secret, {"sub": "alice"}), "no exp"),
         "no sub": (make_token(gateway.secret, {"exp": now + 600}), "no sub"),
-        "too long": (make_token(gateway.secret, {**good, "x": "x" * 20_000}), "longer than"),
+        "too long": (make_token(gateway.secret, {**good, "x": "x" * 8_000}), "longer than"),
     }
     for name, (bad, words) in cases.items():
         sent = send_as(gateway, "alice", bad)
@@ -137,10 +137,13 @@ def withstands_a_megabyte_of_token(folder):
         raw.send_frame(json.dumps({"type": 0, "dataContent": json.dumps(content)}))
         return raw
 
-    raw = login(200_000)
-    check("what fits into a frame is refused with 401",
+    raw = login(12_000)
+    check("what a login has room for is refused with 401",
           json.loads(raw.read_packet()["dataContent"])["code"] == 401)
     check("and closed", raw.read_close() == 4003)
+    error = login(200_000).read_packet()
+    check("what fits into a frame is no valid login", error["type"] == 52 and
+          json.loads(error["dataContent"])["errorCode"] == 4, error)
     check("a megabyte is too large a frame", login(1 << 20).read_close() == 1009)
     sent = send_as(gateway, "alice", gateway.token("alice"))
     check("the gateway serves as before", sent.status == 0, sent.said())
@@ -320,6 +323,46 @@ def settles_who_is_online_at_once(folder):
     laptop.wait_event("message")
     check("the newer session was never disturbed", len(laptop.events("online")) == 1 and
           not laptop.events("offline"), laptop.lines)
+
+
+def raw_login(raw, user, **more):
+    content = {"loginUserId": user, "loginToken": "", **more}
+    raw.send_frame(json.dumps({"type": 0, "dataContent": json.dumps(content)}))
+    return json.loads(raw.read_packet()["dataContent"])
+
+
+def connect(gateway):
+    raw = RawSocket(gateway.port)
+    raw.upgrade()
+    return raw
+
+
+@test
+def keeps_the_successor_of_a_stalled_login(folder):
+    gateway = Gateway(folder, "--sessions", "single")
+    stalled = connect(gateway)
+    successor = connect(gateway)
+    check("the newer connection logs in first",
+          raw_login(successor, "bob", app="default")["code"] == 0)
+    check("the login that was stuck is refused",
+          raw_login(stalled, "bob", app="default")["code"] == 409)
+    check("to be tried again", stalled.read_close() == 4001)
+    successor.send_frame(json.dumps({"type": 5, "dataContent": "still here"}))
+    check("its successor lives", successor.read_packet()["dataContent"] == "still here")
+
+
+@test
+def tells_a_mobileimsdk_client_why_it_was_kicked(folder):
+    gateway = Gateway(folder, "--sessions", "single")
+    phone = connect(gateway)
+    check("a phone logs in", raw_login(phone, "bob", firstLoginTime=0)["code"] == 0)
+    laptop = Process("listen", "--url", gateway.url, "--user", "bob", "--json")
+    laptop.wait_event("online")
+    kick = phone.read_packet()
+    why = json.loads(kick["dataContent"])
+    check("54 with code and reason", kick["type"] == 54 and why["code"] == 1 and why["reason"],
+          kick)
+    check("and closed with 4004", phone.read_close() == 4004)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,18 @@ usage: python_binding_test.py PETREL LIBRARY LAYOUT_FILE BINDING_FOLDER
 """
 
 import asyncio
+import base64
 import builtins
 import ctypes
+import hashlib
+import hmac
 import importlib.util
+import json
 import os
 import pathlib
 import sys
 import tempfile
+import time
 import zipfile
 
 sys.dont_write_bytecode = True
@@ -207,6 +212,64 @@ def structs_are_those_of_the_header():
     assert seen > 100, seen
 
 
+SECRET = "s" * 32
+
+
+def token_for(user, seconds):
+    def part(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    text = ".".join(part(json.dumps(piece).encode()) for piece in (
+        {"alg": "HS256"}, {"sub": user, "exp": int(time.time()) + seconds}))
+    return f"{text}.{part(hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).digest())}"
+
+
+async def a_token_provider_logs_in_and_stays(url):
+    asked = []
+
+    async def provide():
+        asked.append(len(asked))
+        return token_for("alice", 2 if len(asked) == 1 else 3600)
+
+    seen = []
+    needed = asyncio.Event()
+
+    def hear(event):
+        seen.append(event)
+        if isinstance(event, petrel.TokenNeeded):
+            needed.set()
+
+    async with petrel.Client(url, "alice", device="a", token_provider=provide,
+                             on_event=hear) as alice:
+        await alice.login(PATIENCE)
+        assert len(asked) == 1, asked
+        await asyncio.wait_for(needed.wait(), PATIENCE)
+        await (await alice.send("bob", "behind it"))
+        assert len(asked) == 2, asked
+        assert alice.state == petrel.State.ONLINE and alice.stats()["reconnects"] == 0
+        assert sum(isinstance(event, petrel.LoginResult) for event in seen) == 1, seen
+
+
+async def an_expired_token_is_renewed_or_an_error(url):
+    old = token_for("alice", -60)
+    async with petrel.Client(url, "alice", device="a", token=old,
+                             token_provider=lambda: token_for("alice", 3600)) as alice:
+        await alice.login(PATIENCE)
+
+    def fail():
+        raise OSError("no network")
+
+    for token, options, code in ((old, {}, 402), (old, {"token_provider": lambda: old}, 402),
+                                 (old, {"token_provider": fail}, 402),
+                                 ("", {"token_provider": fail}, 402), ("", {}, 401),
+                                 (token_for("bob", 60), {}, 403)):
+        async with petrel.Client(url, "alice", device="a", token=token, **options) as alice:
+            try:
+                await alice.login(PATIENCE)
+                raise AssertionError(f"let in with {token}")
+            except petrel.AuthError as error:
+                assert error.code == code, error
+
+
 def the_folder_makes_a_wheel():
     with tempfile.TemporaryDirectory() as folder:
         spec = importlib.util.spec_from_file_location(
@@ -221,8 +284,23 @@ def the_folder_makes_a_wheel():
         assert sources | {"petrel/py.typed"} <= names, names
 
 
+def run(test, url):
+    """True when it passed."""
+    name = test.__name__.replace("_", " ")
+    try:
+        if asyncio.iscoroutinefunction(test):
+            asyncio.run(asyncio.wait_for(test(url), PATIENCE))
+        else:
+            test()
+    except Exception as error:  # noqa: BLE001
+        print(f"    FAILED  {name}: {type(error).__name__}: {error}")
+        return False
+    print(f"    ok  {name}")
+    return True
+
+
 def main():
-    passed = failed = 0
+    results = []
     with GatewayProcess(PETREL) as gateway:
         for test in (structs_are_those_of_the_header, the_folder_makes_a_wheel,
                      messages_arrive_once_and_in_order, echo_has_a_time,
@@ -230,19 +308,17 @@ def main():
                      login_times_out_and_goes_on, a_second_login_kicks_the_first,
                      unsent_messages_survive_in_files, what_was_not_confirmed_comes_again,
                      close_ends_all_that_waits):
-            name = test.__name__.replace("_", " ")
-            try:
-                if asyncio.iscoroutinefunction(test):
-                    asyncio.run(asyncio.wait_for(test(gateway.url), PATIENCE))
-                else:
-                    test()
-                passed += 1
-                print(f"    ok  {name}")
-            except Exception as error:  # noqa: BLE001
-                failed += 1
-                print(f"    FAILED  {name}: {type(error).__name__}: {error}")
-    print(f"[python-binding] {passed} passed, {failed} failed")
-    return 1 if failed else 0
+            results.append(run(test, gateway.url))
+    with tempfile.TemporaryDirectory() as folder:
+        secret = pathlib.Path(folder) / "secret"
+        secret.write_text(SECRET)
+        with GatewayProcess(PETREL, "--auth", "jwt", "--jwt-secret-file", secret,
+                            "--jwt-leeway", "0s") as gateway:
+            for test in (a_token_provider_logs_in_and_stays,
+                         an_expired_token_is_renewed_or_an_error):
+                results.append(run(test, gateway.url))
+    print(f"[python-binding] {results.count(True)} passed, {results.count(False)} failed")
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":

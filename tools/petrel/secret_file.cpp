@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kJwtSecretBytesMin = 32;  // RFC 7518 section 3.2, for HS256.
 constexpr std::size_t kJwtSecretBytesMax = 4'096;
-constexpr std::size_t kTokenBytesMax = 65'536;
+constexpr std::size_t kTokenBytesMax = 16'384;  // More is no valid login.
 
 std::optional<std::string> read_file(const std::string& path, std::size_t bytes_max, bool is_secret,
                                      std::string& why) {

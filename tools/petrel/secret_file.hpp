@@ -21,7 +21,7 @@ std::optional<std::string> read_small_file(const std::string& path, std::size_t 
 // The key of --jwt-secret-file and `petrel token --secret-file`: 32 bytes to 4 KiB.
 std::optional<std::string> read_jwt_secret(const std::string& path, std::string& why);
 
-// What --token-file holds: not empty, at most 64 KiB, as a login takes it.
+// What --token-file holds: not empty, at most 16 KiB, as a login takes it.
 std::optional<std::string> read_token_file(const std::string& path, std::string& why);
 
 // The tokens of --token-file, one after the other. Thread-compatible.

@@ -194,7 +194,12 @@ typedef struct petrel_delivered_event {
     uint64_t delivered;
 } petrel_delivered_event;
 
-/* The token has expired: get a new one and call petrel_client_set_token. Once a refusal. */
+/*
+ * The token has expired: get a new one and call petrel_client_set_token. Once a refusal. On a live
+ * connection there is some time for it (the gateway says how much, 60 s by default) and nothing
+ * stops meanwhile; after a refused login nothing goes on before it. Of two logins refused so in a
+ * row the second is final.
+ */
 typedef struct petrel_token_needed_event {
     uint32_t struct_size;
     int32_t code;              /* 402, as a rule. */
@@ -489,7 +494,10 @@ PETREL_API int32_t petrel_client_confirm(petrel_client *client, uint64_t message
  * no connection. */
 PETREL_API int32_t petrel_client_echo(petrel_client *client, const char *text, size_t text_size);
 
-/* A new token, for the next login; answers PETREL_EVENT_TOKEN_NEEDED. */
+/*
+ * A new token; answers PETREL_EVENT_TOKEN_NEEDED and may come before it is asked for. On a live
+ * connection it is used at once and nothing is interrupted, else for the next login.
+ */
 PETREL_API int32_t petrel_client_set_token(petrel_client *client, const char *token);
 
 /* Hints of the system. available: there is a (new) network: probe, or connect at once. lost: there

@@ -256,6 +256,124 @@ TEST_CASE("Engine: a refused token refresh changes nothing but is told") {
     CHECK(world.engine().state() == ClientState::kOnline);
 }
 
+TEST_CASE("Engine: a 52 with 402 on a live connection is asked about once, and nothing stops") {
+    EngineWorld world;
+    world.go_online();
+    world.told();
+    world.server.took();
+    world.say(general_error(402));
+    world.say(general_error(402));
+    CHECK(world.told() == "token-needed 402");
+    world.server.expect(data("a")).reply(accepted(1));
+    world.send("a");
+    CHECK(world.told("accepted") == "accepted a/1");
+    world.server.expect(login()).reply(plain_login());
+    world.engine().set_token(world.now(), "new");
+    world.turn();
+    CHECK(world.texts.back().find("new") != std::string::npos);
+    CHECK(world.told().empty());
+    CHECK(world.asked.size() == 1);
+    // The next one that ends is another refusal.
+    world.say(general_error(402));
+    CHECK(world.told() == "token-needed 402");
+}
+
+TEST_CASE("Engine: a 402 that a token on its way has met is not asked about") {
+    EngineWorld world;
+    world.go_online();
+    world.told();
+    world.server.expect(login());
+    world.engine().set_token(world.now(), "new");
+    world.turn();
+    world.say(general_error(402));
+    world.say(plain_login());
+    CHECK(world.told().empty());
+    world.say(general_error(402));
+    CHECK(world.told() == "token-needed 402");
+}
+
+TEST_CASE("Engine: who did not answer in time is asked again by the refused login") {
+    EngineWorld world;
+    world.go_online();
+    world.say(general_error(402));
+    world.told();
+    world.cut(4001, "no new token in time");
+    world.server.expect(login()).reply(login_refused(402));
+    world.advance(31s);
+    CHECK(world.told("token") == "token-needed 402");
+    CHECK(world.asked.size() == 2);
+    world.server.expect(login()).reply(login_ok_from(0));
+    world.engine().set_token(world.now(), "new");
+    world.turn();
+    CHECK(world.engine().state() == ClientState::kOnline);
+}
+
+TEST_CASE("Engine: a token that comes while a login is under way is used behind it") {
+    EngineWorld world;
+    world.server.expect(login());
+    world.login();
+    world.engine().set_token(world.now(), "new");
+    world.turn();
+    world.told();
+    SUBCASE("the login is accepted: a second one brings it") {
+        world.server.expect(login()).reply(plain_login());
+        world.say(login_ok());
+        CHECK(world.asked.size() == 1);
+        CHECK(world.told("token").empty());
+    }
+    SUBCASE("the login is refused as expired: the next one has it, and nobody is asked") {
+        world.server.expect(login()).reply(login_ok());
+        world.say(login_refused(402));
+        CHECK(world.asked.size() == 2);
+        CHECK(world.told("token").empty());
+    }
+    CHECK(world.texts.back().find("new") != std::string::npos);
+    CHECK(world.engine().state() == ClientState::kOnline);
+}
+
+TEST_CASE(
+    "Engine: an expired token for a live connection is asked about once, then the gateway "
+    "decides") {
+    EngineWorld world;
+    world.go_online();
+    world.say(general_error(402));
+    world.told();
+    const auto give = [&](const std::string& token) {
+        world.server.expect(login()).reply(login_refused(402));
+        world.engine().set_token(world.now(), token);
+        world.turn();
+    };
+    give("old 1");
+    CHECK(world.told() == "error 402, token-needed 402");
+    give("old 2");
+    CHECK(world.told() == "error 402");
+    CHECK(world.engine().state() == ClientState::kOnline);
+    world.cut(4001, "no new token in time");
+    world.server.expect(login()).reply(login_refused(402));
+    world.advance(31s);
+    CHECK(world.told("token") == "token-needed 402");
+    give("old 3");
+    CHECK(world.told() == "login 402, stopped 402");
+    world.advance(120s);
+    CHECK(world.asked.size() == 3);
+}
+
+TEST_CASE("Engine: no token is in any event or in the log") {
+    EngineOptions options;
+    options.token = "first-token";
+    EngineWorld world(options);
+    world.go_online();
+    world.say(general_error(402));
+    world.server.expect(login()).reply(login_refused(402));
+    world.engine().set_token(world.now(), "second-token");
+    world.turn();
+    world.cut();
+    world.come_back();
+    CHECK_FALSE(world.logged.empty());
+    CHECK(world.logged.find("-token") == std::string::npos);
+    CHECK(world.told().find("-token") == std::string::npos);
+}
+
 TEST_CASE("Engine: a 50 that nobody waits for is ignored") {
     EngineWorld world;
     world.go_online();

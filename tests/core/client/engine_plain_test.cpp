@@ -283,3 +283,17 @@ TEST_CASE("Engine, plain: a token that is asked for on a live connection logs in
     world.come_back(plain_login());
     CHECK(world.texts.back().find("new") != std::string::npos);
 }
+
+TEST_CASE("Engine, plain: a token that came before it was asked for is used when it is") {
+    PlainWorld world;
+    world.engine().set_token(world.now(), "new");
+    world.turn();
+    CHECK(world.closes.empty());
+    ErrorPacket error;
+    error.code = 402;
+    world.say(error);
+    CHECK(world.told("token").empty());
+    CHECK(world.closes.size() == 1);
+    world.come_back(plain_login());
+    CHECK(world.texts.back().find("new") != std::string::npos);
+}

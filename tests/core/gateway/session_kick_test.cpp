@@ -39,6 +39,24 @@ TEST_CASE("Kick: a new login of the same device displaces the old one with 55, t
     CHECK_FALSE(old_one.last<Kickout>().reason.empty());
 }
 
+TEST_CASE("Kick: the same user and device of another app is somebody else") {
+    GatewayWorld world(with_policy(SessionPolicy::kSingle));
+    FakeClient& here = world.online({"alice"});
+    LoginAs as{"alice"};
+    as.app = "shop";
+    FakeClient& there = world.online(as);
+    CHECK_FALSE(here.is_closed());
+    CHECK_FALSE(there.is_closed());
+}
+
+TEST_CASE("Kick: with single a kicked mobileimsdk client is told why with 54") {
+    GatewayWorld world(with_policy(SessionPolicy::kSingle));
+    FakeClient& old_one = world.online_mobile("alice");
+    world.online({"alice", "laptop"});
+    CHECK(old_one.received() == "54 1, closed 4004");
+    CHECK_FALSE(old_one.last<Kickout>().reason.empty());
+}
+
 TEST_CASE("Kick: with multi other devices stay") {
     GatewayWorld world;
     FakeClient& phone = world.online({"alice", "phone"});

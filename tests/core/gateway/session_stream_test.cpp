@@ -295,6 +295,19 @@ TEST_CASE("Session: each refusal names its message and has its code") {
     CHECK_FALSE(alice.last<ErrorPacket>().message.empty());
 }
 
+TEST_CASE("Session: a forged from without QoS is refused, too, and reaches nobody") {
+    GatewayWorld world;
+    FakeClient& alice = world.online({"alice"});
+    FakeClient& bob = world.online({"bob"});
+    Message message = no_qos("a");
+    for (const char* name : {"bob", "mallory", "0", "Alice", "alice "}) {
+        message.from = name;
+        alice.say(message);
+        CHECK(alice.last<ErrorPacket>().code == 306);
+    }
+    CHECK(bob.received() == "");
+}
+
 TEST_CASE("Session: from may be left out, nobody's, or one's own") {
     GatewayWorld world;
     FakeClient& alice = world.online({"alice"});

@@ -83,9 +83,10 @@ class Sent:
 class Client:
     """One user, kept logged in. For one event loop; `async with` closes it.
 
-    Options are those of petrel_client_options, by their names; `token_provider` is asked for a new
-    token when the server says that the old one has expired; `on_event` is called for every event
-    that is no message. A message counts as handled when messages() is asked for the next one, or
+    Options are those of petrel_client_options, by their names; `token_provider` is asked for a
+    token when there is none yet and when the server says that the old one has expired, also while
+    online: nothing is interrupted then. `on_event` is called for every event that is no message; it
+    may answer TokenNeeded with set_token(), too. A message counts as handled when messages() is asked for the next one, or
     when it is confirm()ed.
     """
 
@@ -120,6 +121,8 @@ class Client:
                                                    ctypes.byref(handle)))
         self._handle = handle
         self._token_provider = token_provider
+        self._has_token = bool(token)
+        self._renewal: "Optional[asyncio.Task[None]]" = None
         self._on_event = on_event
         # Sends wait for the disk, in the order of the calls, and not the event loop.
         self._sender = ThreadPoolExecutor(1, "petrel-send")
@@ -162,6 +165,16 @@ class Client:
         """Logs in, and stays so. AuthError when refused for good; TimeoutError: still trying."""
         if self._login is None or self._login.done():
             self._login = self._loop.create_future()
+        if not self._has_token and self._token_provider is not None:
+            began = self._loop.time()
+            try:
+                await asyncio.wait_for(asyncio.shield(self._renew_token()), timeout)
+            except asyncio.TimeoutError:
+                raise TimeoutError(EXPIRED, "token_provider has not answered yet") from None
+            if not self._has_token:
+                return await self._login  # Raises why.
+            if timeout is not None:
+                timeout = max(0.0, timeout - (self._loop.time() - began))
         self._check(self._lib.petrel_client_login(self._live()))
         try:
             return await asyncio.wait_for(asyncio.shield(self._login), timeout)
@@ -230,7 +243,9 @@ class Client:
             raise TimeoutError(EXPIRED, "no echo") from None
 
     def set_token(self, token: str) -> None:
+        """A new token; online it is used at once, and nothing is interrupted."""
         self._check(self._lib.petrel_client_set_token(self._live(), token.encode()))
+        self._has_token = True
 
     def network_available(self) -> None:
         self._check(self._lib.petrel_client_network_available(self._live()))
@@ -290,10 +305,12 @@ class Client:
             self._end_login(error_of(event.code or 409, event.reason or "kicked out"))
         elif isinstance(event, StateChanged) and event.state == State.STOPPED:
             self._end_login(error_of(event.code, event.reason or "stopped"))
-        elif isinstance(event, TokenNeeded) and self._token_provider is not None:
-            task = self._loop.create_task(self._renew_token())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        elif isinstance(event, TokenNeeded):
+            if self._token_provider is not None:
+                self._renew_token()
+            elif self._on_event is None:  # Nobody will answer.
+                self._end_login(error_of(event.code, "the token has expired, and there is neither "
+                                                     "a token_provider nor on_event"))
         if self._on_event is not None:
             try:
                 self._on_event(event)
@@ -312,7 +329,15 @@ class Client:
             self._login.set_exception(error)
             self._login.exception()
 
-    async def _renew_token(self) -> None:
+    def _renew_token(self) -> "asyncio.Task[None]":
+        # One question at a time: the next refusal may come before the answer.
+        if self._renewal is None or self._renewal.done():
+            self._renewal = self._loop.create_task(self._ask_for_token())
+            self._tasks.add(self._renewal)
+            self._renewal.add_done_callback(self._tasks.discard)
+        return self._renewal
+
+    async def _ask_for_token(self) -> None:
         assert self._token_provider is not None
         try:
             token = self._token_provider()
