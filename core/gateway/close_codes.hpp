@@ -16,6 +16,7 @@ constexpr std::uint16_t kCloseKicked = 4004;
 constexpr std::uint16_t kCloseSlowReader = 4005;
 constexpr std::uint16_t kCloseViolation = 4006;
 constexpr std::uint16_t kCloseDraining = 4007;
+constexpr std::uint16_t kCloseRateLimit = 4008;
 
 constexpr int kKickedByLogin = 1;
 constexpr int kKickedByAdmin = 2;

@@ -57,6 +57,8 @@ Gateway::Gateway(GatewayOptions options, std::unique_ptr<MessageStore> store,
                  std::unique_ptr<Authenticator> authenticator)
     : options_(std::move(options)),
       authenticator_(std::move(authenticator)),
+      connection_limits_(std::make_shared<ConnectionLimits>(options_.connections)),
+      login_limits_(options_.logins),
       writer_(std::make_unique<StoreWriter>(
           std::move(store), static_cast<StoreWriter::Observer&>(*this), options_.writer)) {
     options_.shards = std::clamp(options_.shards, 1u, 64u);
@@ -65,6 +67,7 @@ Gateway::Gateway(GatewayOptions options, std::unique_ptr<MessageStore> store,
         Shard::Shared shared{options_.session,
                              writer_.get(),
                              authenticator_.get(),
+                             &login_limits_,
                              options_.trace,
                              [this] { return next_connection_.fetch_add(1); },
                              [this](unsigned to, std::vector<ShardMessage> batch) {
@@ -119,6 +122,7 @@ Result<std::uint16_t> Gateway::start(std::string& why) {
     if (const std::error_code error = load_certificate(why)) return error;
     ListenOptions listen = options_.listen;
     listen.reuse_port = options_.shards > 1;
+    listen.limits = connection_limits_;
     if (const std::error_code error = check_port(listen, why)) return error;
     for (auto& shard : shards_) {
         const Result<std::uint16_t> port = shard->listen(listen, why);

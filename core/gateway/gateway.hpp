@@ -12,11 +12,13 @@
 #include <vector>
 
 #include "core/gateway/authenticator.hpp"
+#include "core/gateway/login_limits.hpp"
 #include "core/gateway/login_policy.hpp"
 #include "core/gateway/session.hpp"
 #include "core/gateway/session_list.hpp"
 #include "core/store/message_store.hpp"
 #include "core/store/store_writer.hpp"
+#include "transport/connection_limits.hpp"
 #include "transport/transport.hpp"
 
 namespace petrel {
@@ -28,6 +30,8 @@ struct GatewayOptions {
     unsigned shards = 1;   // Threads with sockets, 1-64.
     SessionPolicy policy = SessionPolicy::kMulti;
     SessionOptions session;
+    ConnectionLimits::Options connections;
+    LoginLimits::Options logins;
     StoreWriter::Options writer;
     std::chrono::milliseconds drain_deadline{8'000};  // stop() cuts what is left then.
     TraceSink* trace = nullptr;                       // Thread-safe, outlives the gateway.
@@ -82,6 +86,8 @@ private:
 
     GatewayOptions options_;
     std::unique_ptr<Authenticator> authenticator_;
+    const std::shared_ptr<ConnectionLimits> connection_limits_;
+    LoginLimits login_limits_;
     std::atomic<std::uint64_t> next_connection_{1};
     std::unique_ptr<StoreWriter> writer_;
     std::vector<std::unique_ptr<Shard>> shards_;

@@ -45,6 +45,7 @@ struct SessionCounters {
     std::uint64_t malformed = 0, ignored = 0, unknown_acks = 0;
     std::uint64_t logins_accepted = 0, logins_refused = 0;
     std::uint64_t accepted = 0, duplicates = 0, refused = 0, failed = 0;
+    std::uint64_t rate_limited = 0;
     std::uint64_t acks_in = 0, acks_out = 0;
     std::uint64_t pushed = 0, retransmitted = 0, handled = 0, direct_dropped = 0;
     CodeCounts logins;          // By the code of the answer.

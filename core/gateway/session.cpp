@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 #include <utility>
 
 #include "core/gateway/close_codes.hpp"
@@ -325,12 +326,20 @@ void Session::handle(Login& login) {
         return refuse_login(static_cast<int>(Errc::kForbidden), "this user id is reserved", false,
                             {});
     }
+    // The address first: whoever guesses tokens is not to cost more than this.
+    if (const Duration wait = host_.take_login(); wait > Duration::zero()) {
+        return refuse_busy_login("too many logins from this address", wait);
+    }
     const Authenticator::Verdict verdict = verify(login.token);
     if (verdict.code != 0) {
         const bool may_retry = verdict.code == static_cast<int>(Errc::kTokenExpired) ||
                                verdict.code == static_cast<int>(Errc::kLoginBusy);
         return refuse_login(verdict.code, verdict.message, may_retry, {});
     }
+    if (const Duration wait = host_.take_login(identity_.user); wait > Duration::zero()) {
+        return refuse_busy_login("too many logins of this account", wait);
+    }
+    host_.on_login();
     state_ = State::kDeciding;
     login_timer_.stop();
     keep_token_end(verdict);
@@ -349,7 +358,11 @@ void Session::login_again(const Login& login) {
         return send_error(static_cast<int>(Errc::kNotAllowed),
                           "somebody else is logged in on this connection", {}, 0, {});
     }
-    const Authenticator::Verdict verdict = verify(login.token);
+    const bool is_too_often = host_.take_login() > Duration::zero();
+    const Authenticator::Verdict verdict =
+        is_too_often ? Authenticator::Verdict{static_cast<int>(Errc::kLoginBusy),
+                                              "too many logins from this address", {}}
+                     : verify(login.token);
     LoginResponse response;
     response.code = verdict.code;
     response.error_msg = verdict.message;
@@ -400,6 +413,11 @@ void Session::on_token_timer() {
     }
     if (token_patience_.is_over(now())) return close(kCloseNoLogin, "no new token in time");
     token_timer_.start_at(token_patience_.look_at());
+}
+
+void Session::refuse_busy_login(std::string message, Duration wait) {
+    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(wait);
+    refuse_login(static_cast<int>(Errc::kLoginBusy), std::move(message), true, ms.count());
 }
 
 void Session::refuse_login(int code, std::string message, bool retry,

@@ -11,6 +11,7 @@
 #include "core/gateway/authenticator.hpp"
 #include "core/gateway/inbox_feed.hpp"
 #include "core/gateway/metrics.hpp"
+#include "core/gateway/rate_limit.hpp"
 #include "core/gateway/router.hpp"
 #include "daemons/keepalive.hpp"
 #include "daemons/patience.hpp"
@@ -36,6 +37,10 @@ public:
     virtual std::uint64_t random(std::uint64_t low, std::uint64_t high) = 0;
     virtual FingerprintSource& fingerprints() = 0;
     virtual void log(LogLevel level, std::string_view text) = 0;
+    // One login of this connection's address, or of an account: zero, or how long to wait.
+    virtual Duration take_login() { return Duration::zero(); }
+    virtual Duration take_login(const UserKey&) { return Duration::zero(); }
+    virtual void on_login() {}  // The connection is not a stranger's any more.
 
 protected:
     ~SessionHost() = default;
@@ -61,7 +66,10 @@ struct SessionOptions {
     std::size_t queued_bytes_max = 1 << 20;  // Of what cannot wait: close 4005.
     std::size_t malformed_max = 16;          // Within malformed_span: close 4006.
     Duration malformed_span = std::chrono::minutes{1};
-    std::int64_t busy_retry_ms = 1'000;                     // Told with 302.
+    std::int64_t busy_retry_ms = 1'000;  // Told with 302.
+    // Messages of one session: beyond, 302. None by default: a window's worth and the store's pace
+    // bound a session already.
+    Rate message_rate;
     Duration plain_check_period = std::chrono::seconds{5};  // Section 3: pushes to plain clients.
     Duration plain_retry_not_younger = std::chrono::seconds{2};
     std::size_t plain_window = 64;
@@ -178,6 +186,7 @@ private:
     void handle(Echo& echo);
     void refuse_before_login(std::string_view text);
     void login_again(const Login& login);
+    void refuse_busy_login(std::string message, Duration wait);
     void refuse_login(int code, std::string message, bool retry,
                       std::optional<std::int64_t> retry_after_ms);
     void close(std::uint16_t code, std::string_view reason);
@@ -200,6 +209,8 @@ private:
     // Messages in and out (session_messages.cpp)
     void handle(Data& data, std::string_view text);
     int objection(const Data& data) const;
+    bool is_within_rate(const Data& data, std::string_view text);
+    void tell_pause(const Data& data, std::string_view text);
     void take_v1(Data& data, std::size_t frame_bytes);
     void take_plain(Data& data, std::string_view text);
     void forward_direct(Data& data, std::string_view text);
@@ -253,6 +264,9 @@ private:
     std::size_t pending_bytes_ = 0;
     std::uint64_t take_ = 0;
     std::optional<Refused> refused_;
+    RateLimit message_rate_;
+    TimePoint paused_until_{};          // By message_rate, and told with 302.
+    std::size_t in_pause_ = 0;          // Messages that came all the same.
     std::vector<Acceptance> accepted_;  // v1: for the next ack.
     std::vector<Handled> handled_;      // Of one ack: the highest of each conversation.
     std::vector<Handled> held_back_;    // Plain: acked before a lower one of theirs.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 #include <utility>
 
 #include "core/gateway/close_codes.hpp"
@@ -46,12 +47,45 @@ void Session::handle(Data& data, std::string_view text) {
         if (!send_->on_ack(*data.h, {})) return violate("h is above what was pushed");
         report_handled();
     }
+    if (!is_within_rate(data, text)) return;
     if (!data.qos) return forward_direct(data, text);
     if (is_v1()) {
         take_v1(data, text.size());
     } else {
         take_plain(data, text);
     }
+}
+
+// Whether the session may send now (PROTOCOL.md sections 4.7 and 4.8).
+bool Session::is_within_rate(const Data& data, std::string_view text) {
+    const bool is_repeated = is_v1() && data.qos && data.seq != 0 && data.seq <= receive_.rx();
+    if (is_repeated) return true;  // Acked again, no more.
+    if (now() >= paused_until_) {
+        if (message_rate_.take(now(), options_.message_rate)) return true;
+        // Half a bucket at a time: who is let go on for one message asks again for each.
+        paused_until_ = now() + message_rate_.time_until((options_.message_rate.burst + 1) / 2,
+                                                         now(), options_.message_rate);
+        in_pause_ = 0;
+        tell_pause(data, text);
+        return false;
+    }
+    // What was under way when it was told is at most what the windows let out.
+    if (++in_pause_ > 2 * std::size_t{options_.window}) {
+        close(kCloseRateLimit, "told to pause, and went on");
+        return false;
+    }
+    const Position before = data.prev.value_or(data.seq - 1);
+    const bool is_behind_another = is_v1() && data.qos && before > receive_.rx();
+    if (!is_behind_another) tell_pause(data, text);
+    return false;
+}
+
+void Session::tell_pause(const Data& data, std::string_view text) {
+    ++counters_.rate_limited;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(paused_until_ - now());
+    send_error(static_cast<int>(Errc::kBusy),
+               is_v1() ? "too many messages, go on after the pause" : std::string(text), data.fp,
+               data.qos ? data.seq : 0, left.count());
 }
 
 // What speaks against a message, whatever the store knows of its fingerprint; 0: nothing.

@@ -53,6 +53,7 @@ public:
           serial_(serial),
           address_(peer.address),
           connected_at_(shard.wall_ms()),
+          place_(peer.place),
           transport_(std::move(transport)),
           session_(*this, shard.router_, *shard.shared_.authenticator,
                    shard.shared_.session_options, shard.counters_, serial, peer.subprotocol) {
@@ -98,6 +99,16 @@ public:
         shard_.shared_.log(level, text, context);
     }
 
+    Duration take_login() override {
+        return shard_.shared_.login_limits->take_address(address_, shard_.timers_.now());
+    }
+    Duration take_login(const UserKey& account) override {
+        return shard_.shared_.login_limits->take_account(account, shard_.timers_.now());
+    }
+    void on_login() override {
+        if (place_) place_->on_login();
+    }
+
     // Transport::Handler
     void on_open(std::string_view) override {}
     void on_text(std::string_view text) override {
@@ -126,6 +137,7 @@ private:
     const std::uint64_t serial_;
     const std::string address_;
     const WallMillis connected_at_;
+    const std::shared_ptr<ConnectionLimits::Place> place_;
     std::unique_ptr<Transport> transport_;
     Session session_;
 };

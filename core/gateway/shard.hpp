@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/gateway/authenticator.hpp"
+#include "core/gateway/login_limits.hpp"
 #include "core/gateway/router.hpp"
 #include "core/gateway/session.hpp"
 #include "core/gateway/session_list.hpp"
@@ -32,6 +33,7 @@ public:
         const SessionOptions& session_options;
         StoreWriter* writer = nullptr;
         Authenticator* authenticator = nullptr;
+        LoginLimits* login_limits = nullptr;
         TraceSink* trace = nullptr;                      // nullptr: nobody watches.
         std::function<std::uint64_t()> next_connection;  // Serial, over all shards.
         std::function<void(unsigned shard, std::vector<ShardMessage> batch)> post;

@@ -262,6 +262,8 @@ void FakeClient::want_flush(Session&) {
     world_.to_flush_.push_back(this);
 }
 
+Duration FakeClient::take_login() { return world_.address_wait; }
+Duration FakeClient::take_login(const UserKey&) { return world_.account_wait; }
 TimerQueue& FakeClient::timers() { return world_.timers_; }
 std::uint64_t FakeClient::random(std::uint64_t low, std::uint64_t) { return low; }
 FingerprintSource& FakeClient::fingerprints() { return *world_.fingerprints_; }

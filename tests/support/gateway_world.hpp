@@ -102,6 +102,7 @@ public:
         }
         return {};
     }
+    bool is_login_told() const { return is_login_told_; }  // To the connection's host.
     bool is_closed() const { return close_.has_value(); }
     std::uint16_t close_code() const { return close_ ? close_->first : 0; }
     std::string close_reason() const { return close_ ? close_->second : ""; }
@@ -119,6 +120,9 @@ private:
     std::uint64_t random(std::uint64_t low, std::uint64_t high) override;
     FingerprintSource& fingerprints() override;
     void log(LogLevel, std::string_view) override {}
+    Duration take_login() override;
+    Duration take_login(const UserKey& account) override;
+    void on_login() override { is_login_told_ = true; }
     ProfileId profile() const;
 
     GatewayWorld& world_;
@@ -127,6 +131,7 @@ private:
     std::vector<std::string> texts_;
     std::size_t told_ = 0;  // Of texts_.
     bool is_close_told_ = false;
+    bool is_login_told_ = false;
     bool is_lost_ = false;
     bool is_flush_wanted_ = false;
     bool is_reading_ = true;
@@ -189,6 +194,8 @@ public:
 
     Authenticator::Verdict verdict;  // Of every login from now on.
     std::string asked_about;         // "user/device/class " of each.
+    Duration address_wait{0};        // Of every login: its rate says so.
+    Duration account_wait{0};
 
 private:
     friend class FakeClient;
