@@ -37,6 +37,7 @@ public:
     // `address`: an IP address, with or without a port. nullptr: no room.
     std::unique_ptr<Place> take(std::string_view address);
 
+    const Options& options() const { return options_; }
     std::size_t connections() const;
     std::size_t before_login() const;
     std::size_t refused() const;  // Since the start.

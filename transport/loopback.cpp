@@ -184,14 +184,7 @@ private:
 struct Port {
     ListenOptions options;
     Listener::Handler* handler = nullptr;
-    std::size_t connections = 0;
 };
-
-// Counts one connection at its port until it ends.
-std::shared_ptr<void> make_lease(const std::shared_ptr<Port>& port) {
-    ++port->connections;
-    return std::shared_ptr<void>(port.get(), [port](void*) { --port->connections; });
-}
 
 }  // namespace
 
@@ -223,20 +216,23 @@ struct LoopbackNetwork::Impl {
         };
         const auto port = find(url.port);
         const std::string path(path_of(url.resource));
-        if (!port) {
-            refuse("connection refused", 0);
-        } else if (!is_known_path(port->options.paths, path)) {
-            refuse("the server answered HTTP 404", 404);
-        } else if (port->connections >= port->options.connections_max) {
+        if (!port) return refuse("connection refused", 0);
+        if (!is_known_path(port->options.paths, path)) {
+            return refuse("the server answered HTTP 404", 404);
+        }
+        const std::string address = "loopback:" + std::to_string(next_peer++);
+        std::shared_ptr<ConnectionLimits::Place> place = port->options.limits->take(address);
+        if (!place) {
             refuse("the server answered HTTP 503", 503);
         } else {
             PeerInfo peer;
-            peer.address = "loopback:" + std::to_string(next_peer++);
+            peer.address = address;
+            peer.place = place;
             peer.path = path;
             if (!subprotocol.empty()) peer.subprotocol = choose_subprotocol({subprotocol});
             const auto server = std::make_shared<End>(loop, port->options.frame_bytes_max, nullptr);
             End::join(client, server);
-            server->set_lease(make_lease(port));
+            server->set_lease(std::move(place));
             server->accept();
             server->set_accepted();
             port->handler->on_accept(std::make_unique<LoopbackTransport>(server), peer);
@@ -296,7 +292,7 @@ public:
             !(options.reuse_port && it->second.front()->options.reuse_port)) {
             return fail(options, std::errc::address_in_use);
         }
-        port_ = std::make_shared<Port>(Port{options, &handler, 0});
+        port_ = std::make_shared<Port>(Port{options, &handler});
         network_->ports[number_].push_back(port_);
         return number_;
     }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "protocol/error.hpp"
+#include "transport/connection_limits.hpp"
 
 // The contract that every carrier of packets keeps: websocketpp, the loopback pair, what a host
 // supplies. One conformance suite (tests/transport) runs on each.
@@ -103,8 +104,10 @@ struct ListenOptions {
     // Web pages that may connect, as "https://chat.example"; others: 403. Empty: all. Clients
     // that send no Origin, as apps do, always may: whoever is no browser can write any Origin.
     std::vector<std::string> origins;
-    std::size_t connections_max = 100'000;  // Beyond: HTTP 503.
-    std::string tls_cert_file;              // PEM chain; "" = plain ws.
+    // Never nullptr; shared by the listeners of a gateway, as by all copies. Beyond: HTTP 503.
+    std::shared_ptr<ConnectionLimits> limits =
+        std::make_shared<ConnectionLimits>(ConnectionLimits::Options{});
+    std::string tls_cert_file;  // PEM chain; "" = plain ws.
     std::string tls_key_file;
     // Wins over the files: shared by several listeners, and reloaded by whoever else holds it.
     std::shared_ptr<TlsServer> tls;
@@ -115,6 +118,7 @@ struct ListenOptions {
 struct PeerInfo {
     std::string address;  // "127.0.0.1:40312"
     std::string path;
+    std::weak_ptr<ConnectionLimits::Place> place;  // Ends with the connection.
     std::string subprotocol;  // What the client asked for and we echoed: petrel.v1 if it was among
                               // them, else the first; "" when it asked for none.
 };

@@ -12,7 +12,7 @@ namespace {
 using namespace wspp;
 namespace http_status = websocketpp::http::status_code;
 
-// Sockets beyond connections_max that may be on the way to their 503; more are closed at once.
+// Sockets beyond the limits that may be on the way to their 503; more are closed at once.
 constexpr std::size_t kRefusalsMax = 1024;
 // After "too many open files" and the like: retrying at once would spin.
 constexpr std::chrono::milliseconds kAcceptPause{100};
@@ -28,7 +28,6 @@ struct Desk {
     ListenOptions options;
     Listener::Handler* handler = nullptr;  // nullptr once stopped.
     std::shared_ptr<std::size_t> sockets = std::make_shared<std::size_t>(0);
-    std::shared_ptr<std::size_t> connections = std::make_shared<std::size_t>(0);  // Upgraded.
 };
 
 template <class Config>
@@ -42,9 +41,12 @@ public:
     ServerLink(asio::io_context& io, std::shared_ptr<Desk> desk)
         : Base(io, false, nullptr), desk_(std::move(desk)) {}
 
-    void start(ConnectionPtr con) {
+    // Without a place it is only answered.
+    void start(ConnectionPtr con, std::shared_ptr<ConnectionLimits::Place> place) {
         this->attach(con, desk_->options.frame_bytes_max);
         peer_.address = con->get_remote_endpoint();
+        place_ = std::move(place);
+        peer_.place = place_;
         const std::weak_ptr<ServerLink> weak = shared();
         con->set_validate_handler([weak](websocketpp::connection_hdl) {
             const auto link = weak.lock();
@@ -78,7 +80,7 @@ protected:
         return Base::lost(con.get_ec().message());
     }
 
-    void on_finished() override { lease_.reset(); }
+    void on_finished() override { place_.reset(); }
 
 private:
     std::shared_ptr<ServerLink> shared() {
@@ -94,8 +96,7 @@ private:
         question.origin = request.get_header("Origin");
         question.header_bytes = request.raw_head().size();
         question.is_upgrade = is_upgrade;
-        const bool has_room =
-            desk_->handler && *desk_->connections < desk_->options.connections_max;
+        const bool has_room = desk_->handler && place_;
         return judge_request(question, desk_->options, has_room);
     }
 
@@ -116,7 +117,6 @@ private:
             answer(*refusal);
             return false;
         }
-        lease_ = count_in(desk_->connections);
         peer_.path = std::string(path_of(con->get_resource()));
         peer_.subprotocol = choose_subprotocol(con->get_requested_subprotocols());
         std::error_code ignored;  // It is one of those requested.
@@ -130,8 +130,8 @@ private:
     }
 
     std::shared_ptr<Desk> desk_;
+    std::shared_ptr<ConnectionLimits::Place> place_;
     PeerInfo peer_;
-    std::shared_ptr<void> lease_;
 };
 
 // The accepting socket. Lives as long as its owner or the pending accept.
@@ -189,22 +189,26 @@ private:
             }
             return;
         }
-        const std::size_t room = desk_->options.connections_max;
-        if (*desk_->sockets < room || *desk_->sockets - room < kRefusalsMax) take();
+        take();
         std::error_code ignored;
         incoming_.close(ignored);
         accept();
     }
 
     void take() {
+        if (*desk_->sockets >= desk_->options.limits->options().connections_max + kRefusalsMax)
+            return;
+        std::error_code ignored;
+        const auto peer = incoming_.remote_endpoint(ignored);
+        if (ignored) return;
         const ConnectionPtr con = endpoint_->get_connection();
         if (!con) return;
         con->get_raw_socket() = std::move(incoming_);
         con->endpoint = endpoint_;
         con->lease = count_in(desk_->sockets);
-        std::error_code ignored;
         con->get_raw_socket().set_option(asio::ip::tcp::no_delay(true), ignored);
-        std::make_shared<ServerLink<Config>>(io_, desk_)->start(con);
+        std::make_shared<ServerLink<Config>>(io_, desk_)
+            ->start(con, desk_->options.limits->take(peer.address().to_string()));
     }
 
     void pause() {

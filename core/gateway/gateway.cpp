@@ -206,6 +206,8 @@ std::optional<GatewayFigures> Gateway::figures() {
     GatewayFigures figures;
     for (const ShardFigures& answer : *answers) figures.shards += answer;
     figures.store = writer_->stats();
+    figures.connections_before_login = connection_limits_->before_login();
+    figures.connections_refused = connection_limits_->refused();
     figures.is_draining = is_draining();
     return figures;
 }

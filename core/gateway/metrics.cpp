@@ -37,6 +37,8 @@ constexpr CounterRow kCounters[] = {
      "Messages that were refused for good"},
     {&SessionCounters::failed, "petrel_messages_failed_total",
      "Messages that the store could not commit (302)"},
+    {&SessionCounters::rate_limited, "petrel_messages_rate_limited_total",
+     "Messages beyond their session's rate (302)"},
     {&SessionCounters::acks_in, "petrel_acks_received_total", "Ack packets of clients"},
     {&SessionCounters::acks_out, "petrel_acks_sent_total", "Ack packets to clients"},
     {&SessionCounters::pushed, "petrel_messages_pushed_total",
@@ -231,6 +233,11 @@ void write_metrics(const GatewayFigures& figures, MetricsText& text) {
         text.family(name, "gauge", help).sample(value);
     };
     gauge("petrel_connections", "Open connections", shards.connections);
+    gauge("petrel_connections_before_login", "Open connections that have not logged in",
+          figures.connections_before_login);
+    text.family("petrel_connections_refused_total", "counter",
+                "Connections for which there was no room (503)")
+        .sample(figures.connections_refused);
     text.family("petrel_sessions", "gauge", "Sessions that are logged in, by profile")
         .sample("profile", "petrel.v1", shards.sessions_v1)
         .sample("profile", "im-sdk", shards.sessions_im_sdk)

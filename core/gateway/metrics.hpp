@@ -72,6 +72,8 @@ struct ShardFigures {
 struct GatewayFigures {
     ShardFigures shards;  // Sum.
     StoreWriter::Stats store;
+    std::uint64_t connections_before_login = 0;
+    std::uint64_t connections_refused = 0;  // No room (HTTP 503), since the start.
     bool is_draining = false;
 };
 

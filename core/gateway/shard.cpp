@@ -106,7 +106,7 @@ public:
         return shard_.shared_.login_limits->take_account(account, shard_.timers_.now());
     }
     void on_login() override {
-        if (place_) place_->on_login();
+        if (const auto place = place_.lock()) place->on_login();
     }
 
     // Transport::Handler
@@ -137,7 +137,7 @@ private:
     const std::uint64_t serial_;
     const std::string address_;
     const WallMillis connected_at_;
-    const std::shared_ptr<ConnectionLimits::Place> place_;
+    const std::weak_ptr<ConnectionLimits::Place> place_;
     std::unique_ptr<Transport> transport_;
     Session session_;
 };

@@ -433,15 +433,18 @@ TEST_CASE_TEMPLATE("Transport: an unknown path is refused with 404", Kind, ALL_K
 TEST_CASE_TEMPLATE("Transport: beyond connections_max comes 503, and room when one leaves", Kind,
                    ALL_KINDS) {
     World<Kind> world;
+    ConnectionLimits::Options limits;
     SUBCASE("0") {
-        world.listen_options.connections_max = 0;
+        limits.connections_max = 0;
+        world.listen_options.limits = std::make_shared<ConnectionLimits>(limits);
         world.listen();
         const auto side = world.connect();
         REQUIRE(world.run_until_closed(*side));
         CHECK(side->handler.closed->http_status == 503);
     }
     SUBCASE("1") {
-        world.listen_options.connections_max = 1;
+        limits.connections_max = 1;
+        world.listen_options.limits = std::make_shared<ConnectionLimits>(limits);
         world.open();
         const auto side = world.connect();
         REQUIRE(world.run_until_closed(*side));
@@ -453,6 +456,24 @@ TEST_CASE_TEMPLATE("Transport: beyond connections_max comes 503, and room when o
         world.open();
         CHECK(world.client().handler.is_open);
     }
+}
+
+TEST_CASE_TEMPLATE("Transport: who has logged in makes room for the next stranger", Kind,
+                   ALL_KINDS) {
+    World<Kind> world;
+    ConnectionLimits::Options limits;
+    limits.before_login_max = 1;
+    world.listen_options.limits = std::make_shared<ConnectionLimits>(limits);
+    world.open();
+    const auto refused = world.connect();
+    REQUIRE(world.run_until_closed(*refused));
+    CHECK(refused->handler.closed->http_status == 503);
+
+    const auto place = world.server().peer.place.lock();
+    REQUIRE(place);
+    place->on_login();
+    world.open();
+    CHECK(world.client().handler.is_open);
 }
 
 TEST_CASE_TEMPLATE("Transport: a message above frame_bytes_max closes with 1009", Kind, ALL_KINDS) {

@@ -23,6 +23,7 @@
 #include "tools/petrel/gateway_admin.hpp"
 #include "tools/petrel/gateway_auth.hpp"
 #include "tools/petrel/json_line.hpp"
+#include "tools/petrel/limit_options.hpp"
 #include "tools/petrel/log.hpp"
 #include "tools/petrel/options.hpp"
 #include "tools/petrel/signals.hpp"
@@ -84,6 +85,7 @@ struct GatewayCommand {
     std::optional<ListenAddress> admin;
     std::string admin_token_file;
     std::chrono::nanoseconds drain_timeout = std::chrono::seconds{8};
+    LimitOptions limits;
 };
 
 // A connection is a file descriptor; the soft limit is often 1024.
@@ -97,7 +99,8 @@ void raise_descriptor_limit() {
 }
 
 std::unique_ptr<MessageStore> open_store(const GatewayCommand& command, FingerprintSource& epochs) {
-    const StoreOptions options;
+    StoreOptions options;
+    apply(command.limits, options);
     if (command.store == kMemory) return make_memory_message_store(options, epochs);
     std::string why;
     auto store = open_sqlite_message_store(command.store, options, epochs, why);
@@ -174,6 +177,7 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
     }
 
     GatewayOptions options;
+    apply(command.limits, options);
     options.listen.address = command.listen.host;
     options.listen.port = command.listen.port;
     options.listen.tls_cert_file = command.tls_cert;
@@ -303,6 +307,7 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
     add_duration(*app, "--drain-timeout", command->drain_timeout,
                  "How long connections may take to close when the gateway ends; then they are cut",
                  {std::chrono::milliseconds{0}, std::chrono::hours{1}});
+    add_limits(*app, command->limits);
     app->set_config("--config", "", "Read options from an INI or TOML file");
     app->callback([app, command, &exit] { exit = gateway(*app, *command); });
 }

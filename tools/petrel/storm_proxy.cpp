@@ -325,7 +325,11 @@ Result<std::uint16_t> Storm::start() {
     listen.address = options_.address;
     listen.port = options_.port;
     listen.frame_bytes_max = options_.queued_bytes_max;
-    listen.connections_max = options_.connections_max;
+    ConnectionLimits::Options limits;
+    limits.connections_max = options_.connections_max;
+    limits.before_login_max = options_.connections_max;  // It knows no logins.
+    limits.per_address_max = options_.connections_max;
+    listen.limits = std::make_shared<ConnectionLimits>(limits);
     listen.http_page = "A storm: a WebSocket proxy with faults.\n";
     auto port = listener_.listen(listen, *door_);
     if (port) port_ = *port;

@@ -148,7 +148,7 @@ TEST_CASE("Session: too many logins of an account are 503, once its token was be
         world.verdict = {401, "bad token"};
         FakeClient& alice = world.connect();
         alice.login({"alice"});
-        CHECK(alice.received() == "50 401, closed 4003");
+        CHECK(alice.received() == "50 401 final, closed 4003");
     }
     CHECK(world.opens.empty());
 }
