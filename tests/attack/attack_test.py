@@ -314,6 +314,9 @@ def print_table(rows):
 
 def main():
     args = sys.argv[1:]
+    if not args or "--help" in args:
+        print(__doc__)
+        return 0 if args else 2
     program_test.PETREL = os.path.abspath(args.pop(0))
     seconds = 2.0
     if "--seconds" in args:
