@@ -10,45 +10,32 @@
 namespace petrel {
 namespace {
 
-// Sockets beyond connections_max that may be on the way to their 503; more are closed at once.
+// Sockets beyond the limits that may be on the way to their 503; more are closed at once.
 constexpr std::size_t kRefusalsMax = 1024;
 // After "too many open files" and the like: retrying at once would spin.
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
 // What the connections of one listen() share.
 struct Desk {
-    bool has_room() const { return handler && connections < options.connections_max; }
-
     ListenOptions options;
     Listener::Handler* handler = nullptr;  // nullptr once stopped.
     std::size_t sockets = 0;
-    std::size_t connections = 0;  // Upgraded.
 };
 
-// Counts one while it lives.
-class Count {
+// Counts a socket while it is open.
+class SocketCount {
 public:
-    Count() = default;
-    Count(std::shared_ptr<Desk> desk, std::size_t Desk::*counter)
-        : desk_(std::move(desk)), counter_(counter) {
-        ++(*desk_.*counter_);
-    }
-    ~Count() { reset(); }
-    Count(const Count&) = delete;
-    Count& operator=(Count&& other) noexcept {
-        reset();
-        desk_ = std::move(other.desk_);
-        counter_ = other.counter_;
-        return *this;
-    }
+    explicit SocketCount(std::shared_ptr<Desk> desk) : desk_(std::move(desk)) { ++desk_->sockets; }
+    ~SocketCount() { reset(); }
+    SocketCount(const SocketCount&) = delete;
+    SocketCount& operator=(const SocketCount&) = delete;
     void reset() {
-        if (desk_) --(*desk_.*counter_);
+        if (desk_) --desk_->sockets;
         desk_.reset();
     }
 
 private:
     std::shared_ptr<Desk> desk_;
-    std::size_t Desk::*counter_ = nullptr;
 };
 
 std::string to_text(const asio::ip::tcp::endpoint& endpoint) {
@@ -61,7 +48,7 @@ class ServerLink final : public NativeLink {
 public:
     ServerLink(NativeLoop& loop, const std::shared_ptr<Desk>& desk)
         : NativeLink(loop, false, desk->options.frame_bytes_max, nullptr),
-          socket_count_(desk, &Desk::sockets),
+          socket_count_(desk),
           opening_(std::make_unique<Opening>()) {
         opening_->desk = desk;
     }
@@ -71,8 +58,12 @@ public:
     void start() {
         std::error_code error;
         const auto endpoint = socket().remote_endpoint(error);
-        if (!error) opening_->peer.address = to_text(endpoint);
         const ListenOptions& options = opening_->desk->options;
+        if (!error) {
+            opening_->peer.address = to_text(endpoint);
+            place_ = options.limits->take(opening_->peer.address);
+            opening_->peer.place = place_;
+        }
         if (options.tls) {
             stream().secure = make_tls_server(socket(), options.tls->context());
             if (!stream().secure) {
@@ -101,7 +92,7 @@ protected:
         }
         if (!head_end) return;
         ws::Asked asked = ws::judge_upgrade(std::string_view(head).substr(0, *head_end),
-                                            desk.options, desk.has_room());
+                                            desk.options, desk.handler && place_);
         if (asked.refusal) {
             refuse(*asked.refusal);
         } else {
@@ -114,7 +105,7 @@ protected:
         finish(lost("no handshake in time"));
     }
     void on_handshake_lost(const std::string& why) override { finish(lost(why)); }
-    void on_ended() override { connection_count_.reset(); }
+    void on_ended() override { place_.reset(); }
     void on_socket_closed() override { socket_count_.reset(); }
 
 private:
@@ -135,7 +126,6 @@ private:
         opening->peer.path = std::move(asked.path);
         opening->peer.subprotocol = std::move(asked.subprotocol);
         asked.subprotocol = opening->peer.subprotocol;
-        connection_count_ = Count(opening->desk, &Desk::connections);
         write_raw(ws::make_response(asked));
         write_now();  // The peer is open whatever on_accept does.
         set_open();
@@ -143,8 +133,8 @@ private:
         read_frames(opening->head.data() + head_end, opening->head.size() - head_end);
     }
 
-    Count socket_count_;
-    Count connection_count_;
+    SocketCount socket_count_;
+    std::shared_ptr<ConnectionLimits::Place> place_;  // nullptr: it is only answered.
     std::unique_ptr<Opening> opening_;
 };
 
@@ -175,8 +165,9 @@ private:
             pause();
             return;
         }
-        const std::size_t room = desk_->options.connections_max;
-        if (!error && (desk_->sockets < room || desk_->sockets - room < kRefusalsMax)) {
+        const std::size_t sockets_max =
+            desk_->options.limits->options().connections_max + kRefusalsMax;
+        if (!error && desk_->sockets < sockets_max) {
             const auto link = std::make_shared<ServerLink>(loop_, desk_);
             link->socket() = std::move(accepted);
             link->start();
