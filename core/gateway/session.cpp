@@ -361,7 +361,8 @@ void Session::login_again(const Login& login) {
     const bool is_too_often = host_.take_login() > Duration::zero();
     const Authenticator::Verdict verdict =
         is_too_often ? Authenticator::Verdict{static_cast<int>(Errc::kLoginBusy),
-                                              "too many logins from this address", {}}
+                                              "too many logins from this address",
+                                              {}}
                      : verify(login.token);
     LoginResponse response;
     response.code = verdict.code;
