@@ -50,7 +50,7 @@ public:
             // Far enough apart for a restart and the longest backoff.
             schedule_.at(TimePoint{} + number * 60s, [this, number] {
                 current_ = number;
-                alice_.send("bob", 0, std::nullopt);
+                alice_.send("bob", kTypeuSingle, 0, std::nullopt);
             });
         }
         while (schedule_.step(TimePoint{} + 300s)) {
@@ -89,14 +89,16 @@ private:
 
     std::shared_ptr<Connection> dial(std::string_view subprotocol) {
         if (!gateway_.is_up()) return nullptr;
-        auto connection = std::make_shared<Connection>(schedule_, faults_, next_connection_++,
-                                                       [](const std::string&) {});
+        auto connection = std::make_shared<Connection>(
+            schedule_, faults_, traffic_, next_connection_++, std::string(),
+            [](const std::string&) {}, [](const std::string& what) { FAIL_CHECK(what); });
         gateway_.accept(connection, subprotocol);
         return connection;
     }
 
     Schedule schedule_;
     const Faults faults_ = Faults::none();
+    Traffic traffic_;
     Checker checker_{schedule_};
     SimGateway gateway_{schedule_, faults_, checker_};
     SimClient alice_{schedule_,
@@ -104,13 +106,15 @@ private:
                      checker_,
                      {"alice", "d", false},
                      ProfileId::kPetrelV1,
-                     [this](std::string_view subprotocol) { return dial(subprotocol); }};
+                     [this](std::string_view subprotocol) { return dial(subprotocol); },
+                     [](const std::string&) {}};
     SimClient bob_{schedule_,
                    faults_,
                    checker_,
                    {"bob", "d", false},
                    ProfileId::kPetrelV1,
-                   [this](std::string_view subprotocol) { return dial(subprotocol); }};
+                   [this](std::string_view subprotocol) { return dial(subprotocol); },
+                   [](const std::string&) {}};
     std::uint64_t next_connection_ = 1;
     Who victim_ = Who::kSender;
     std::string step_;

@@ -72,7 +72,8 @@ private:
 
 class SimInbox final : public Inbox {
 public:
-    SimInbox(InboxFile& file, Disk& disk) : file_(file), disk_(disk), cursor_(file.cursor) {}
+    SimInbox(InboxFile& file, Disk& disk, std::function<void(const InboxMessage&)> on_recorded)
+        : file_(file), disk_(disk), on_recorded_(std::move(on_recorded)), cursor_(file.cursor) {}
 
     bool is_durable() const override { return true; }
     std::string device() const override { return {}; }
@@ -103,6 +104,7 @@ public:
             "handled",
             [this, count] {
                 for (std::size_t i = 0; i < count && !file_.unhandled.empty(); ++i) {
+                    on_recorded_(file_.unhandled.front());
                     file_.unhandled.pop_front();
                 }
             },
@@ -112,6 +114,7 @@ public:
 private:
     InboxFile& file_;
     Disk& disk_;
+    std::function<void(const InboxMessage&)> on_recorded_;
     std::optional<InboxCursor> cursor_;  // Ahead of the file by what is being written.
 };
 
@@ -121,8 +124,9 @@ std::unique_ptr<Outbox> make_sim_outbox(OutboxFile& file, Disk& disk) {
     return std::make_unique<SimOutbox>(file, disk);
 }
 
-std::unique_ptr<Inbox> make_sim_inbox(InboxFile& file, Disk& disk) {
-    return std::make_unique<SimInbox>(file, disk);
+std::unique_ptr<Inbox> make_sim_inbox(InboxFile& file, Disk& disk,
+                                      std::function<void(const InboxMessage&)> on_recorded) {
+    return std::make_unique<SimInbox>(file, disk, std::move(on_recorded));
 }
 
 }  // namespace petrel::sim

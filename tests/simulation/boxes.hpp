@@ -47,6 +47,8 @@ struct InboxFile {
 };
 
 std::unique_ptr<Outbox> make_sim_outbox(OutboxFile& file, Disk& disk);
-std::unique_ptr<Inbox> make_sim_inbox(InboxFile& file, Disk& disk);
+// `on_recorded` hears of every message that the file now knows as handled.
+std::unique_ptr<Inbox> make_sim_inbox(InboxFile& file, Disk& disk,
+                                      std::function<void(const InboxMessage&)> on_recorded);
 
 }  // namespace petrel::sim

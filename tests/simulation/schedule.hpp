@@ -4,6 +4,7 @@
 #include <functional>
 #include <queue>
 #include <random>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -61,6 +62,11 @@ public:
     void note(std::uint64_t value) {
         for (int i = 0; i < 8; ++i) {
             hash_ = (hash_ ^ ((value >> (8 * i)) & 0xff)) * 1'099'511'628'211u;
+        }
+    }
+    void note(std::string_view text) {
+        for (const char c : text) {
+            hash_ = (hash_ ^ static_cast<unsigned char>(c)) * 1'099'511'628'211u;
         }
     }
     std::uint64_t hash() const { return hash_; }

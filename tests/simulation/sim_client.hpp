@@ -4,7 +4,10 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/client/engine.hpp"
 #include "tests/simulation/boxes.hpp"
@@ -16,13 +19,13 @@
 namespace petrel::sim {
 
 // A device: a real Engine in a process that may crash or sleep, and the files that survive it.
-class SimClient final : private EngineHost, private Endpoint {
+class SimClient final : private EngineHost {
 public:
     // Opens a connection to the gateway; nullptr when it is down.
     using Dial = std::function<std::shared_ptr<Connection>(std::string_view subprotocol)>;
 
     SimClient(Schedule& schedule, const Faults& faults, Checker& checker, Checker::Device device,
-              ProfileId profile, Dial dial);
+              ProfileId profile, Dial dial, std::function<void(const std::string&)> chart);
     ~SimClient();
 
     // Crashes where the probe says so; for tests of one such point. The observer sees what the app
@@ -32,11 +35,18 @@ public:
         observer_ = std::move(observer);
     }
     void start();
-    void send(const std::string& to, std::size_t size, std::optional<Duration> expires_after);
+    void send(const std::string& to, int typeu, std::size_t size,
+              std::optional<Duration> expires_after);
     void cancel_something();
     void crash();
     void suspend(Duration duration);
-    Connection* connection() { return connection_.get(); }
+    void log_out(Duration duration);
+    void expect_kick();  // Somebody else logs in with this account and device.
+    std::string login_of_another_process();
+    std::string_view subprotocol() const;
+    bool is_idle() const;
+    // When all is over: without losses nothing was sent twice.
+    void check_end(bool is_lossless);
     const Checker::Device& device() const { return device_; }
     bool is_online() const;
     void become_calm();  // No more crashes at disk steps, no more sleep.
@@ -55,10 +65,11 @@ private:
     void log(LogLevel, std::string_view) override {}
     void on_turn_wanted() override;
 
-    // Endpoint
-    void on_packet(std::string_view text) override;
-    void on_drained() override;
-    void on_closed(std::uint16_t code, std::string_view reason) override;
+    // What a connection reports, with its attempt: an old one's may come beside the new one's.
+    class Link;
+    void on_packet(std::uint64_t attempt, std::string_view text);
+    void on_drained(std::uint64_t attempt);
+    void on_closed(std::uint64_t attempt, std::uint16_t code, std::string_view reason);
 
     // One input for the engine: at once, or when the process wakes up.
     void input(std::function<void(Engine&)> what);
@@ -67,8 +78,14 @@ private:
     void after_input();
     void take_events();
     void end_turn();
-    void drop_connection(std::uint16_t code, std::string_view reason);
+    void drop_connection(std::uint16_t code, std::string_view reason, bool goes_on_listening);
+    void check_pace();
+    void check_limits();
+    void log_in_again();
+    void chart(const std::string& what);
     void give(const Event& event);
+    void on_state(const StateEvent& event);
+    void on_session_end(std::uint16_t code);
     void renew_token();
     bool crashes_at(const std::string& step);
 
@@ -77,7 +94,9 @@ private:
     Checker& checker_;
     const Checker::Device device_;
     const ProfileId profile_;
+    const std::uint32_t window_;  // Of either side.
     Dial dial_;
+    std::function<void(const std::string&)> chart_;
     SeededSource fingerprints_;
     OutboxFile outbox_file_;
     InboxFile inbox_file_;
@@ -87,7 +106,14 @@ private:
     std::unique_ptr<Engine> engine_;  // While the process runs.
     std::uint64_t life_ = 0;          // Of the process.
     std::shared_ptr<Connection> connection_;
-    std::uint64_t attempt_ = 0;
+    std::uint64_t attempt_ = 0;                 // Of that connection, while it is wanted.
+    std::vector<std::unique_ptr<Link>> links_;  // Of that one, and of older ones that linger.
+    // The pace of reconnecting.
+    unsigned dials_ = 0;  // Since a login was accepted.
+    TimePoint first_dial_at_{};
+    std::optional<TimePoint> online_since_;
+    std::optional<TimePoint> quick_since_;  // A stable session ended: the next dial comes soon.
+    std::uint64_t logouts_ = 0;
     Probe probe_;
     std::function<void(const Event&)> observer_;
     bool is_dying_ = false;  // Nothing takes effect any more: the crash is under way.
@@ -96,6 +122,7 @@ private:
     bool is_pumping_ = false;
     std::optional<TimePoint> wake_at_;
     TimePoint asleep_until_{};
+    bool has_slept_ = false;
     std::deque<std::function<void(Engine&)>> deferred_;  // While asleep: what waits outside.
     std::string token_;
     std::uint64_t tokens_ = 0;

@@ -22,6 +22,7 @@ public:
     ~SimSession() { connection_->detach(Connection::End::kServer); }
 
     Session& session() { return session_; }
+    const Session& session() const { return session_; }
     Connection& connection() { return *connection_; }
     bool is_flush_wanted = false;
 
@@ -60,14 +61,17 @@ public:
         gateway_.begin_input();
         session_.on_text(text);
         (void)gateway_.crashes_at("took " + kind);
+        gateway_.check(this);
     }
     void on_drained() override {
         gateway_.begin_input();
         session_.on_drained();
+        gateway_.check(this);
     }
     void on_closed(std::uint16_t code, std::string_view) override {
         gateway_.begin_input();
         session_.on_connection_closed(code);
+        gateway_.check(this);
         gateway_.to_bury_.push_back(serial_);
     }
 
@@ -84,8 +88,10 @@ SimGateway::SimGateway(Schedule& schedule, const Faults& faults, Checker& checke
       checker_(checker),
       authenticator_(schedule, faults),
       fingerprints_(schedule.random()()),
-      epochs_(schedule.random()()),
-      store_(make_memory_message_store(StoreOptions{}, epochs_)) {
+      epochs_(schedule.random()()) {
+    if (faults_.inbox_full) store_options_.inbox_max = 8;
+    if (faults_.narrow) session_options_.window = session_options_.plain_window = kNarrowWindow;
+    store_ = make_memory_message_store(store_options_, epochs_);
     session_options_.token_grace = std::chrono::seconds{10};
     restart();
 }
@@ -94,6 +100,7 @@ SimGateway::~SimGateway() { crash(); }
 
 void SimGateway::restart() {
     if (router_) return;
+    session_options_.payload_max = faults_.limits && life_ % 2 == 1 ? 20'000 : 65'536;
     timers_ = std::make_unique<TimerQueue>(schedule_.now());
     router_.reset(new Router(*this, Router::Options{}));
 }
@@ -137,7 +144,7 @@ bool SimGateway::accept(std::shared_ptr<Connection> connection, std::string_view
 }
 
 void SimGateway::lose_store() {
-    store_ = make_memory_message_store(StoreOptions{}, epochs_);
+    store_ = make_memory_message_store(store_options_, epochs_);
     checker_.on_store_lost();
 }
 
@@ -147,13 +154,18 @@ void SimGateway::drain() {
     for (auto& [serial, session] : sessions_) session->session().drain();
 }
 
-bool SimGateway::is_consistent() const {
-    if (!router_) return true;
-    if (!router_->is_consistent()) return false;
-    for (const auto& [serial, session] : sessions_) {
-        if (!session->session().is_consistent()) return false;
+void SimGateway::fill_store(Duration duration) { store_full_until_ = schedule_.now() + duration; }
+
+void SimGateway::become_calm() {
+    store_full_until_ = schedule_.now();
+    restart();
+}
+
+void SimGateway::check(const SimSession* session) {
+    if (router_ && !router_->is_consistent()) checker_.fail("the router's state is inconsistent");
+    if (session != nullptr && !session->session().is_consistent()) {
+        checker_.fail("a session's state is inconsistent");
     }
-    return true;
 }
 
 // ---- the store ----
@@ -195,7 +207,8 @@ void SimGateway::commit() {
     for (const Request& request : batch) {
         if (crashes_at(std::string("write ") + name_of(request))) return;
     }
-    const bool fails = faults_.store_busy && schedule_.chance(0.01);
+    const bool fails =
+        schedule_.now() < store_full_until_ || (faults_.store_busy && schedule_.chance(0.01));
     struct Outcome {
         std::vector<AppendResult> results;
         std::vector<Delivery> deliveries;
@@ -235,8 +248,10 @@ void SimGateway::commit() {
             ReadResult result;
             error = store_->read(*read, result);
             step.pages.push_back(std::move(result));
-        } else {
-            error = store_->advance(std::get<CursorUpdate>(request));
+        } else if (!fails) {
+            const auto& update = std::get<CursorUpdate>(request);
+            checker_.on_cursor(update);
+            error = store_->advance(update);
         }
         if (error) checker_.fail("the memory store failed: " + error.message());
         steps->push_back(std::move(step));
@@ -287,7 +302,7 @@ void SimGateway::end_turn() {
     }
     for (const std::uint64_t serial : to_bury_) sessions_.erase(serial);
     to_bury_.clear();
-    if (!is_consistent()) checker_.fail("the gateway's state is inconsistent");
+    check(nullptr);
     wake_at_next_deadline();
 }
 
@@ -300,6 +315,7 @@ void SimGateway::wake_at_next_deadline() {
         wake_at_.reset();
         begin_input();
         timers_->advance_to(schedule_.now());
+        check(nullptr);
     });
 }
 

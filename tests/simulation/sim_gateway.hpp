@@ -63,6 +63,8 @@ private:
     std::map<std::string, TimePoint> ends_;
 };
 
+constexpr std::uint32_t kNarrowWindow = 4;  // Faults::narrow.
+
 // Real Router and Sessions over a store whose commits take time, may fail, and are lost by a crash
 // when they had not returned. The store itself outlives crashes.
 class SimGateway final : private RouterHost {
@@ -77,10 +79,11 @@ public:
     void crash();  // Sockets die silently or not, memory is gone.
     void restart();
     void drain();
-    void lose_store();  // While it is down: comes back empty.
+    void lose_store();                   // While it is down: comes back empty.
+    void fill_store(Duration duration);  // No commit succeeds meanwhile.
+    void become_calm();
     void expire_token(const std::string& token) { authenticator_.expire(token); }
     bool is_up() const { return router_ != nullptr; }
-    bool is_consistent() const;
 
 private:
     class SimSession;
@@ -99,12 +102,14 @@ private:
     void commit();
     bool crashes_at(const std::string& step);
     void begin_input();
+    void check(const SimSession* session);  // After every input.
     void end_turn();
     void wake_at_next_deadline();
 
     Schedule& schedule_;
     const Faults& faults_;
     Checker& checker_;
+    StoreOptions store_options_;
     SessionOptions session_options_;
     SessionCounters counters_;
     SimAuthenticator authenticator_;
@@ -114,6 +119,7 @@ private:
     Probe probe_;
     bool is_dying_ = false;   // Nothing takes effect any more: the crash is under way.
     std::uint64_t life_ = 0;  // Of the process.
+    TimePoint store_full_until_{};
     std::uint64_t next_connection_ = 1;
     std::unique_ptr<TimerQueue> timers_;  // While up, as is the router.
     std::unique_ptr<Router> router_;

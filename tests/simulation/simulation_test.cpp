@@ -47,6 +47,34 @@ TEST_CASE("Simulation: on a calm network every message is accepted at its first 
     CHECK(report.redelivered == 0);
 }
 
+TEST_CASE("Simulation: what the network does not lose is sent once, on the first connection") {
+    Options options;
+    options.faults = Faults::none();
+    for (const std::string_view name : {"duplicate", "delay", "suspend", "wall-jump",
+                                        "second-device", "large", "expiry", "cancel"}) {
+        REQUIRE(options.faults.set(name, true));
+    }
+    REQUIRE(options.faults.is_lossless());
+    options.with_rare = false;
+    for (options.seed = 1; options.seed <= 10; ++options.seed) {
+        const Report report = run(options);
+        INFO("petrel simulate --seed ", options.seed);
+        CHECK(violation_of(report) == "");
+        CHECK(report.lost == 0);
+    }
+}
+
+TEST_CASE("Simulation: each fault has a name") {
+    for (const std::string_view name : Faults::names()) {
+        Faults faults = Faults::none();
+        CHECK(!faults.get(name));
+        CHECK(faults.set(name, true));
+        CHECK(faults.get(name));
+    }
+    Faults faults;
+    CHECK(!faults.set("weather", true));
+}
+
 // 24: a login sent twice was answered as a plain server would. 1701: a login whose loser answered
 // at once was never decided. 2: positions of a lost store's epoch were recorded in the new one.
 TEST_CASE("Simulation: seeds that found bugs hold") {

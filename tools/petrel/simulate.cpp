@@ -55,11 +55,29 @@ void report_seed(const SimulateCommand& command, const sim::Report& report) {
             .number("redelivered", report.redelivered)
             .number("packets", report.packets)
             .number("connections", report.connections)
+            .number("bytes", report.bytes)
+            .number("bytesNeeded", report.bytes_needed)
             .print();
         return;
     }
-    if (!report.violation) return;
+    if (!report.violation) {
+        if (command.seeds > 1) return;
+        print_text("Seed " + std::to_string(seed) + " held: " + std::to_string(report.sent) +
+                   " sent, " + std::to_string(report.accepted) + " accepted, " +
+                   std::to_string(report.handed_up) + " handed up in " +
+                   std::to_string(report.packets) + " packets of clients on " +
+                   std::to_string(report.connections) + " connections; trace hash " +
+                   std::to_string(report.trace_hash));
+        return;
+    }
     for (const std::string& line : report.last_packets) print_text(line);
+    if (!report.last_packets.empty()) {
+        print_text("");
+        print_text(
+            "The clients are at the left, the gateway at the right: --> and <-- arrive, "
+            "=>> and <<= once more,");
+        print_text("--x and x-- are lost, *** is what the client's process does.");
+    }
     print_text("Broken by seed " + std::to_string(seed) + ": " + *report.violation);
     std::string repeat = "Repeat: petrel simulate --seed " + std::to_string(seed) + " --clients " +
                          std::to_string(command.options.clients) + " --messages " +
@@ -70,9 +88,13 @@ void report_seed(const SimulateCommand& command, const sim::Report& report) {
     print_text(repeat);
 }
 
-// Fewer messages and clients, as long as it still breaks: easier to read.
+// Fewer messages, clients and faults, as long as it still breaks: easier to read. Each try is a
+// run; so many of them take a second or two.
 sim::Options shrink(sim::Options options) {
-    const auto breaks = [](const sim::Options& candidate) {
+    unsigned tries_left = 200;
+    const auto breaks = [&tries_left](const sim::Options& candidate) {
+        if (tries_left == 0) return false;
+        --tries_left;
         return sim::run(candidate).violation.has_value();
     };
     for (bool has_shrunk = true; has_shrunk;) {
