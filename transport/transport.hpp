@@ -13,7 +13,7 @@
 #include "protocol/error.hpp"
 #include "transport/connection_limits.hpp"
 
-// The contract that every carrier of packets keeps: websocketpp, the loopback pair, what a host
+// The contract that every carrier of packets keeps: both WebSockets, the loopback pair, what a host
 // supplies. One conformance suite (tests/transport) runs on each.
 
 namespace petrel {

@@ -25,7 +25,7 @@ public:
     Runtime& operator=(const Runtime&) = delete;
 
     EventLoop& loop();
-    Connector& connector();  // websocketpp
+    Connector& connector();  // WebSocket.
     bool is_engine_thread() const;
     // A client holds one until nothing of it is left on the loop.
     std::shared_ptr<void> lease();

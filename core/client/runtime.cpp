@@ -6,7 +6,7 @@
 
 #include "core/client/client.hpp"
 #include "transport/asio_event_loop.hpp"
-#include "transport/websocketpp_client.hpp"
+#include "transport/native_client.hpp"
 
 namespace petrel {
 
@@ -22,7 +22,7 @@ struct Runtime::Impl {
     std::size_t leases = 0;
 
     AsioEventLoop loop;
-    WebsocketppConnector connector{loop};
+    NativeConnector connector{loop};
     std::thread thread{[this] { loop.run(); }};
 };
 

@@ -11,7 +11,6 @@
 #include "core/gateway/shard.hpp"
 #include "transport/asio_event_loop.hpp"
 #include "transport/tls.hpp"
-#include "transport/websocketpp_server.hpp"
 
 namespace petrel {
 namespace {
@@ -37,7 +36,7 @@ private:
 
 // Sockets that share a port share it with another gateway's, too: that one would get half of the
 // connections. So the port is tried alone first.
-std::error_code check_port(ListenOptions listen, std::string& why) {
+std::error_code check_port(ListenOptions listen, WebSocketKind websocket, std::string& why) {
     if (!listen.reuse_port || listen.port == 0) return {};
     class Nobody final : public Listener::Handler {
         void on_accept(std::unique_ptr<Transport>, const PeerInfo&) override {}
@@ -45,9 +44,9 @@ std::error_code check_port(ListenOptions listen, std::string& why) {
     listen.reuse_port = false;
     Nobody nobody;
     AsioEventLoop loop;
-    WebsocketppListener listener(loop);
-    const Result<std::uint16_t> port = listener.listen(listen, nobody);
-    if (!port) why = listener.last_error();
+    const std::unique_ptr<Listener> listener = make_listener(websocket, loop);
+    const Result<std::uint16_t> port = listener->listen(listen, nobody);
+    if (!port) why = listener->last_error();
     return port.error();
 }
 
@@ -78,7 +77,8 @@ Gateway::Gateway(GatewayOptions options, std::unique_ptr<MessageStore> store,
                                      }
                                  });
                              },
-                             options_.on_log};
+                             options_.on_log,
+                             options_.websocket};
         Router::Options router_options;
         router_options.shard = i;
         router_options.shards = options_.shards;
@@ -123,7 +123,7 @@ Result<std::uint16_t> Gateway::start(std::string& why) {
     ListenOptions listen = options_.listen;
     listen.reuse_port = options_.shards > 1;
     listen.limits = connection_limits_;
-    if (const std::error_code error = check_port(listen, why)) return error;
+    if (const std::error_code error = check_port(listen, options_.websocket, why)) return error;
     for (auto& shard : shards_) {
         const Result<std::uint16_t> port = shard->listen(listen, why);
         if (!port) return port;

@@ -20,6 +20,7 @@
 #include "core/store/store_writer.hpp"
 #include "transport/connection_limits.hpp"
 #include "transport/transport.hpp"
+#include "transport/websocket_kind.hpp"
 
 namespace petrel {
 
@@ -27,7 +28,8 @@ class Shard;
 
 struct GatewayOptions {
     ListenOptions listen;  // Address, port, TLS, limits.
-    unsigned shards = 1;   // Threads with sockets, 1-64.
+    WebSocketKind websocket = WebSocketKind::kNative;
+    unsigned shards = 1;  // Threads with sockets, 1-64.
     SessionPolicy policy = SessionPolicy::kMulti;
     SessionOptions session;
     ConnectionLimits::Options connections;

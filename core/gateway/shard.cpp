@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "transport/asio_event_loop.hpp"
-#include "transport/websocketpp_server.hpp"
 
 namespace petrel {
 namespace {
@@ -170,7 +169,7 @@ Shard::Shard(Shared shared, Router::Options options, std::uint64_t seed)
       timers_(loop_->now()),
       random_(seed),
       router_(*this, options),
-      listener_(std::make_unique<WebsocketppListener>(*loop_)),
+      listener_(make_listener(shared_.websocket, *loop_)),
       outgoing_(options.shards) {
     alarm_ = loop_->make_alarm([this] {
         armed_.reset();

@@ -18,6 +18,7 @@
 #include "core/store/store_writer.hpp"
 #include "transport/event_loop.hpp"
 #include "transport/transport.hpp"
+#include "transport/websocket_kind.hpp"
 
 namespace petrel {
 
@@ -38,6 +39,7 @@ public:
         std::function<std::uint64_t()> next_connection;  // Serial, over all shards.
         std::function<void(unsigned shard, std::vector<ShardMessage> batch)> post;
         std::function<void(LogLevel, std::string_view, const LogContext&)> log;
+        WebSocketKind websocket = WebSocketKind::kNative;
     };
 
     Shard(Shared shared, Router::Options options, std::uint64_t seed);

@@ -12,8 +12,8 @@
 #include "tests/tools/virtual_loop.hpp"
 #include "transport/asio_event_loop.hpp"
 #include "transport/loopback.hpp"
-#include "transport/websocketpp_client.hpp"
-#include "transport/websocketpp_server.hpp"
+#include "transport/native_client.hpp"
+#include "transport/native_server.hpp"
 
 namespace petrel::tools {
 namespace {
@@ -403,9 +403,9 @@ TEST_CASE("Storm: destroyed with packets on their way, it leaves no calls behind
 
 TEST_CASE("Storm: over real sockets a packet goes there and back, and a close passes") {
     AsioEventLoop loop;
-    WebsocketppListener target_listener(loop);
-    WebsocketppListener storm_listener(loop);
-    WebsocketppConnector connector(loop);
+    NativeListener target_listener(loop);
+    NativeListener storm_listener(loop);
+    NativeConnector connector(loop);
 
     // Sends back what it gets; closes at "bye".
     class Echo final : public Listener::Handler, public Transport::Handler {

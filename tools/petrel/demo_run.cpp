@@ -12,8 +12,8 @@
 #include "tools/petrel/log_event.hpp"
 #include "tools/petrel/options.hpp"
 #include "transport/asio_event_loop.hpp"
-#include "transport/websocketpp_client.hpp"
-#include "transport/websocketpp_server.hpp"
+#include "transport/native_client.hpp"
+#include "transport/native_server.hpp"
 
 namespace petrel::tools {
 
@@ -77,8 +77,8 @@ struct DemoStorm::Impl {
         : listener(loop), connector(loop), storm(loop, listener, connector, std::move(options)) {}
 
     AsioEventLoop loop;
-    WebsocketppListener listener;
-    WebsocketppConnector connector;
+    NativeListener listener;
+    NativeConnector connector;
     Storm storm;
     std::thread thread;
 };

@@ -76,6 +76,7 @@ struct GatewayCommand {
     std::string tls_cert;
     std::string tls_key;
     std::vector<std::string> origins;
+    std::string transport = "native";
     unsigned shards = std::max(1U, std::thread::hardware_concurrency() / 2);
     std::string sessions = "multi";
     std::string trace;
@@ -187,6 +188,8 @@ ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
         "This is Petrel, a gateway for messages. It speaks WebSocket (subprotocol petrel.v1), and\n"
         "there is nothing to see for a browser. Apps connect to the path /ws of this address,\n"
         "ws://.../ws or wss://.../ws.\n";
+    options.websocket =
+        command.transport == "websocketpp" ? WebSocketKind::kWebsocketpp : WebSocketKind::kNative;
     options.shards = command.shards;
     options.policy = command.sessions == "single"          ? SessionPolicy::kSingle
                      : command.sessions == "one-per-class" ? SessionPolicy::kOnePerClass
@@ -279,6 +282,10 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
         })
         ->type_name("ORIGIN")
         ->allow_extra_args(false);
+    app->add_option("--transport", command->transport,
+                    "Whose WebSocket: native (Petrel's own), websocketpp")
+        ->check(CLI::IsMember({"native", "websocketpp"}))
+        ->capture_default_str();
     app->add_option("--shards", command->shards, "Threads with sockets")
         ->check(CLI::Range(1U, 64U))
         ->capture_default_str();

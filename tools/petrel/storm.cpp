@@ -23,8 +23,8 @@
 #include "transport/asio_byte_stream.hpp"
 #include "transport/asio_event_loop.hpp"
 #include "transport/handshake.hpp"
-#include "transport/websocketpp_client.hpp"
-#include "transport/websocketpp_server.hpp"
+#include "transport/native_client.hpp"
+#include "transport/native_server.hpp"
 
 namespace petrel::tools {
 namespace {
@@ -202,8 +202,8 @@ std::vector<WireStep> to_steps(const Faults& faults) {
 // Packets only, bytes only, or bytes in front of packets.
 ExitStatus storm(const StormOptions& options) {
     AsioEventLoop loop;
-    WebsocketppListener listener(loop);
-    WebsocketppConnector connector(loop);
+    NativeListener listener(loop);
+    NativeConnector connector(loop);
     AsioByteNetwork network(loop);
     const bool has_wire = !options.steps.empty();
     const bool has_packets = !has_wire || options.has_packet_faults();

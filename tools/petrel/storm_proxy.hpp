@@ -27,8 +27,8 @@ namespace petrel::tools {
 // The loop, the listener and the connector must outlive it.
 //
 //   AsioEventLoop loop;
-//   WebsocketppListener listener(loop);
-//   WebsocketppConnector connector(loop);
+//   NativeListener listener(loop);
+//   NativeConnector connector(loop);
 //   Storm::Options options;
 //   options.target_url = "ws://127.0.0.1:9600/ws";
 //   options.faults.drop = 0.05;
