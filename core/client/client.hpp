@@ -47,6 +47,9 @@ struct ClientOptions {
     // settled. Unset: pull with next_event().
     std::function<void(const Event&)> on_event;
     std::function<void(LogLevel, std::string_view)> on_log;
+    // A tap for traces, on the engine thread: each packet as it leaves or comes, and the number of
+    // its connection attempt. It must not call the client.
+    std::function<void(bool is_out, std::uint64_t attempt, std::string_view packet)> on_packet;
     std::size_t events_max = 65'536;        // Pull: beyond, events wait in the engine (at least 1).
     std::size_t posted_sends_max = 65'536;  // send_async: beyond, refused with kSendFailed.
     // How long the destructor waits for an open connection's close.

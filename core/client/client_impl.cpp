@@ -446,7 +446,9 @@ void Client::Impl::connect(std::uint64_t attempt, std::string_view subprotocol) 
 }
 
 void Client::Impl::send_text(std::uint64_t attempt, std::string_view text) {
-    if (link_ && link_->attempt == attempt && link_->transport) link_->transport->send(text);
+    if (!link_ || link_->attempt != attempt || !link_->transport) return;
+    if (options_.on_packet) options_.on_packet(true, attempt, text);
+    link_->transport->send(text);
 }
 
 void Client::Impl::disconnect(std::uint64_t attempt, std::uint16_t code, std::string_view reason) {
@@ -487,6 +489,7 @@ void Client::Impl::Link::on_open(std::string_view subprotocol) {
 
 void Client::Impl::Link::on_text(std::string_view text) {
     if (is_retired) return;
+    if (owner_.options_.on_packet) owner_.options_.on_packet(false, attempt, text);
     owner_.input([&](Engine& engine, TimePoint now) { engine.on_text(now, attempt, text); });
 }
 

@@ -245,9 +245,9 @@ class World:
         port = self.events("gateway", "listening")[0]["port"]
         common = ["--url", f"ws://{SERVER}:{port}/ws", "--json", "--timeout", "120s"]
         self.start(clients, "bob", "listen", *common, "--user", "bob", "--inbox",
-                   self.path("bob.inbox"))
+                   self.path("bob.inbox"), "--trace", self.path("bob.trace"))
         self.start(clients, "alice", "send", *common, "--user", "alice", "--to", "bob", "--outbox",
-                   self.path("alice.outbox"),
+                   self.path("alice.outbox"), "--trace", self.path("alice.trace"),
                    stdin=subprocess.PIPE)
         self.wait("bob is online", lambda: self.events("bob", "online"))
         third = max(1, self.options.messages // 3)
@@ -295,7 +295,8 @@ class World:
         stdin.flush()
 
     def judge(self, total, problems):
-        logs = [self.path(name) for name in ("alice.jsonl", "bob.jsonl", "trace.jsonl")]
+        logs = [self.path(name) for name in ("alice.jsonl", "bob.jsonl", "trace.jsonl",
+                                             "alice.trace", "bob.trace")]
         result = subprocess.run([self.petrel, "track", "--json", *logs], stdout=subprocess.PIPE,
                                 check=False, text=True)
         verdict = json.loads(result.stdout.splitlines()[-1]) if result.stdout else {}

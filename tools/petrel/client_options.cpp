@@ -2,6 +2,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include <chrono>
+#include <cstdint>
+#include <variant>
+
+#include "protocol/codec.hpp"
 #include "protocol/fingerprint.hpp"
 #include "protocol/profile.hpp"
 #include "tools/petrel/duration.hpp"
@@ -10,6 +15,17 @@
 #include "transport/tls.hpp"
 
 namespace petrel::tools {
+namespace {
+
+// The fingerprint of a message's packet; "" when it is none.
+std::string data_fingerprint(std::string_view packet, ProfileId profile) {
+    const auto decoded = decode(packet, profile);
+    if (!decoded) return {};
+    const auto* const data = std::get_if<Data>(&decoded->packet);
+    return data != nullptr && !data->fp.empty() ? data->fp.to_string() : std::string();
+}
+
+}  // namespace
 
 namespace {
 
@@ -86,6 +102,16 @@ void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_requ
             throw CLI::ValidationError("--pin", "ws:// shows no key, give a wss:// URL");
         }
     });
+    app.add_option_function<std::string>(
+           "--trace",
+           [&command](const std::string& path) {
+               std::string why;
+               command.trace = LineWriter::open(path, why);
+               if (!command.trace) throw CLI::ValidationError("--trace", why);
+           },
+           "Append when each transmission left and came, by which connection, and with --json "
+           "when each of its lines was true; for petrel track")
+        ->type_name("FILE");
     add_duration(app, "--timeout", command.timeout, "How long to wait without any progress",
                  {std::chrono::milliseconds{1}, std::chrono::hours{24}});
 }
@@ -105,6 +131,22 @@ ClientOptions make_client_options(const ClientCommand& command, std::string devi
     options.connect.tls.pins = command.pins;
     if (command.is_insecure) warn_insecure(!command.pins.empty());
     options.on_log = [](LogLevel level, std::string_view text) { log(level, text); };
+    if (command.trace) {
+        options.on_packet = [trace = command.trace, user = command.user, app = app_of(command),
+                             device = options.engine.device, profile = options.engine.profile](
+                                bool is_out, std::uint64_t attempt, std::string_view packet) {
+            const std::string fp = data_fingerprint(packet, profile);
+            if (fp.empty()) return;
+            JsonLine(is_out ? "attempt" : "arrived")
+                .number("ts", wall_now_ms())
+                .number("conn", attempt)
+                .text("app", app)
+                .text("user", user)
+                .text("device", device)
+                .text("fp", fp)
+                .print(*trace);
+        };
+    }
     return options;
 }
 

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/client/client.hpp"
+#include "tools/petrel/json_line.hpp"
 #include "tools/petrel/options.hpp"
 #include "tools/petrel/secret_file.hpp"
 
@@ -26,11 +28,12 @@ struct ClientCommand {
     std::vector<std::string> pins;
     bool is_insecure = false;
     std::chrono::nanoseconds timeout = std::chrono::seconds{30};
+    std::shared_ptr<LineWriter> trace;  // --trace; nullptr: none.
 };
 
 // --url, --user, --token, --token-file, --app, --device, --profile, --require-v1, --ca, --pin,
-// --insecure, --timeout and the common ones. Without `is_user_required` the user may be left out
-// and is then "".
+// --insecure, --trace, --timeout and the common ones. Without `is_user_required` the user may be
+// left out and is then "".
 void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_required = true);
 
 // Engine and connection options for the command; --insecure is warned about. `device` is used when

@@ -2,6 +2,18 @@
 
 namespace petrel::tools {
 
+void EventLines::trace(std::string_view event, const Fingerprint& fp, std::string_view what) const {
+    if (!command_.trace || fp.empty()) return;
+    JsonLine line(event);
+    line.number("ts", wall_now_ms())
+        .text("app", app_of(command_))
+        .text("user", command_.user)
+        .text("device", device_)
+        .text("fp", fp.to_string());
+    if (!what.empty()) line.text("what", what);
+    line.print(*command_.trace);
+}
+
 JsonLine EventLines::of_device(std::string_view event) const {
     JsonLine line(event);
     line.text("app", app_of(command_)).text("user", command_.user).text("device", device_);
@@ -21,6 +33,7 @@ void EventLines::offline(const std::string& reason) const {
 }
 
 void EventLines::message(const MessageEvent& message) const {
+    trace("handed", message.fp);
     JsonLine line("message");
     if (message.fp.empty()) {
         line.null("fp");
@@ -56,14 +69,24 @@ void EventLines::delivered(const DeliveredEvent& receipt) const {
         .number("delivered", receipt.delivered)
         .text("app", app_of(command_))
         .print();
+    if (!command_.trace) return;
+    JsonLine("receipt")
+        .number("ts", wall_now_ms())
+        .text("conv", receipt.conv)
+        .text("user", receipt.user)
+        .number("delivered", receipt.delivered)
+        .text("app", app_of(command_))
+        .print(*command_.trace);
 }
 
 void EventLines::queued(const Fingerprint& fp, const std::string& to, bool qos) const {
+    trace("submitted", fp);
     of_sent("queued", fp).text("to", to).text("device", device_).boolean("qos", qos).print();
 }
 
 void EventLines::accepted(const OutcomeRecord& record, std::optional<double> ms,
                           bool is_correction) const {
+    trace("settled", record.fp, "accepted");
     JsonLine line = of_sent("accepted", record.fp);
     line.text("to", record.to)
         .number("cseq", record.cseq)
@@ -75,11 +98,13 @@ void EventLines::accepted(const OutcomeRecord& record, std::optional<double> ms,
 }
 
 void EventLines::rejected(const Fingerprint& fp, const std::string& to, int code) const {
+    trace("settled", fp, "rejected");
     of_sent("rejected", fp).text("to", to).number("code", code).print();
 }
 
 void EventLines::given_up(std::string_view event, const Fingerprint& fp, const std::string& to,
                           std::optional<unsigned> attempts) const {
+    trace("settled", fp, event);
     JsonLine line = of_sent(event, fp);
     line.text("to", to);
     if (attempts) line.number("attempts", *attempts);

@@ -36,6 +36,8 @@ public:
                   std::optional<unsigned> attempts) const;
 
 private:
+    // Of the --trace file, if there is one: when it was, of whom, which message.
+    void trace(std::string_view event, const Fingerprint& fp, std::string_view what = {}) const;
     JsonLine of_device(std::string_view event) const;
     JsonLine of_sent(std::string_view event, const Fingerprint& fp) const;
 

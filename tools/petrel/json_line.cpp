@@ -3,6 +3,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <mutex>
@@ -110,6 +111,13 @@ void JsonLine::print(LineWriter& out) { out.write(take()); }
 std::string JsonLine::take() {
     line_ += '}';
     return std::move(line_);
+}
+
+std::int64_t wall_now_ms() {
+    using std::chrono::system_clock;
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               system_clock::now().time_since_epoch())
+        .count();
 }
 
 void print_text(std::string_view text) { LineWriter::standard_output().write(text); }

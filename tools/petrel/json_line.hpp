@@ -78,6 +78,9 @@ private:
     std::string line_;
 };
 
+// Milliseconds since the epoch, for stamps only.
+std::int64_t wall_now_ms();
+
 // Human text on stdout through the same lock as the lines.
 void print_text(std::string_view text);
 

@@ -436,7 +436,9 @@ Report Ledger::report() {
     for (const Message& message : messages_) {
         count(message, report);
         if (message.ms >= 0) times.push_back(message.ms);
-        if (report.problems.size() < options_.problems_max && is_problem(judge(message))) {
+        if (!is_problem(judge(message))) continue;
+        ++report.problem_count;
+        if (report.problems.size() < options_.problems_max) {
             report.problems.push_back(describe(message));
         }
     }

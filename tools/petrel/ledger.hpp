@@ -43,7 +43,8 @@ struct DeviceKey {
 class Ledger {
 public:
     struct Options {
-        std::size_t messages_max = 100'000'000;    // Later ones are counted (overflow), not judged.
+        // About 100 bytes each: 2 GB. Events of later ones are counted (overflow), not judged.
+        std::size_t messages_max = 20'000'000;
         std::size_t devices_per_message_max = 64;  // A user has 16 (DESIGN section 5).
         std::size_t problems_max = 20;             // Examples that a report carries.
         bool is_order_judged = true;               // Plain profiles promise none under faults.

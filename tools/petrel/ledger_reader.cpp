@@ -171,6 +171,12 @@ bool LedgerReader::take_event(Log& log, const LogEvent& event) {
         name == "pushed" || name == "handled") {
         return take_gateway_event(log, event);
     }
+    if (name == "storm" || name == "attempt" || name == "arrived" || name == "submitted" ||
+        name == "handed" || name == "settled" || name == "receipt") {
+        // They say when, and how often; the ledger has the rest from others.
+        if (observer_) observer_(event, log.name, log.line);
+        return true;
+    }
     return take_sender_event(log, event);
 }
 

@@ -26,7 +26,7 @@ public:
         std::uint64_t broken = 0;     // Others: no JSON object, or without what they need.
         std::string first_broken;     // "file:line"
     };
-    // Every known event, before the ledger gets it.
+    // Every known event, before the ledger gets it; those of storms and clients' traces too.
     using Observer =
         std::function<void(const LogEvent&, std::string_view file, std::uint64_t line)>;
 

@@ -89,6 +89,7 @@ struct Report {
     std::optional<double> p50_ms;     // From queueing to the ack.
     std::optional<double> p99_ms;
 
+    std::uint64_t problem_count = 0;
     std::vector<JudgedMessage> problems;  // The first few that make is_ok() false.
 
     bool is_ok(bool is_pending_allowed = false) const noexcept;

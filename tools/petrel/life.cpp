@@ -8,17 +8,19 @@
 namespace petrel::tools {
 namespace {
 
-constexpr int kStageHandled = 5;
-
 int stage_of(std::string_view event) {
-    if (event == "queued") return 0;
+    if (event == "submitted" || event == "queued") return 0;
+    if (event == "attempt") return 1;
+    if (event == "storm") return 2;
     if (event == "received" || event == "committed" || event == "duplicate" || event == "refused") {
-        return 1;
+        return 3;
     }
-    if (event == "pushed") return 3;
-    if (event == "message") return 4;
-    if (event == "handled") return kStageHandled;
-    return 2;  // An outcome.
+    if (event == "pushed") return 5;
+    if (event == "arrived") return 6;
+    if (event == "message" || event == "handed") return 7;
+    if (event == "handled") return 8;
+    if (event == "receipt") return 9;
+    return 4;  // An outcome.
 }
 
 std::string device_of(const LogEvent& event) {
@@ -40,6 +42,8 @@ void add_number(std::string& detail, std::string_view name,
 
 std::string describe(const LogEvent& event) {
     std::string detail;
+    add_text(detail, "", event.what);
+    add_text(detail, "", event.direction);
     if (!event.from.empty() && !event.to.empty()) {
         std::string way(event.from);
         add_text(detail, "", way.append(" -> ").append(event.to));
@@ -71,24 +75,40 @@ std::string describe(const LogEvent& event) {
 
 void Life::see(const LogEvent& event, std::string_view file, std::uint64_t line) {
     bool is_of_this = event.fp == fp_;
-    if (event.event == "handled" && event.height) {
+    if (event.event == "receipt" && event.delivered && receipts_.size() < kEntriesMax) {
+        receipts_.push_back({{stage_of(event.event), std::string(file), line, "receipt",
+                              describe(event), event.ts.value_or(0), 0},
+                             std::string(event.conv),
+                             *event.delivered});
+        return;
+    }
+    if (event.event == "handled" && event.height && open_pushes_ > 0) {
         const std::string device = device_of(event);
         for (Push& push : pushes_) {
             if (push.is_handled || push.seq > *event.height || push.device != device) continue;
             push.is_handled = true;
+            --open_pushes_;
             is_of_this = true;
         }
     }
     if (!is_of_this || entries_.size() >= kEntriesMax) return;
     if (event.event == "pushed" && event.seq) {
         pushes_.push_back({device_of(event), *event.seq, false});
+        ++open_pushes_;
     }
+    if (!event.conv.empty()) conv_ = event.conv;
+    if (event.event != "pushed" && event.cseq) cseq_ = *event.cseq;
     entries_.push_back({stage_of(event.event), std::string(file), line, std::string(event.event),
-                        describe(event)});
+                        describe(event), event.ts.value_or(0), event.conn.value_or(0)});
 }
 
 std::vector<Life::Entry> Life::entries() const {
     std::vector<Entry> sorted = entries_;
+    for (const Receipt& receipt : receipts_) {
+        if (conv_.empty() || receipt.conv != conv_ || receipt.delivered < cseq_) continue;
+        sorted.push_back(receipt.entry);
+        break;  // The first that covers it.
+    }
     std::stable_sort(sorted.begin(), sorted.end(),
                      [](const Entry& a, const Entry& b) { return a.stage < b.stage; });
     return sorted;

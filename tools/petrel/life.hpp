@@ -22,15 +22,23 @@ public:
         std::uint64_t line = 0;
         std::string event;
         std::string detail;
+        std::uint64_t ts = 0;    // Milliseconds since the epoch; 0: the log does not say.
+        std::uint64_t conn = 0;  // 0: none.
     };
 
     explicit Life(std::string_view fp) : fp_(fp) {}
 
     void see(const LogEvent& event, std::string_view file, std::uint64_t line);
-    // In the order of the stages: queued, gateway, outcome, pushed, handed up, handled.
+    // In the order of the stages: queued, attempts, storm, gateway, outcome, pushed, arrived,
+    // handed up, handled, receipt; within one as they were read.
     std::vector<Entry> entries() const;
 
 private:
+    struct Receipt {
+        Entry entry;
+        std::string conv;
+        std::uint64_t delivered = 0;
+    };
     struct Push {
         std::string device;  // "app/user/device"
         std::uint64_t seq = 0;
@@ -40,6 +48,10 @@ private:
     std::string fp_;
     std::vector<Entry> entries_;
     std::vector<Push> pushes_;
+    std::size_t open_pushes_ = 0;
+    std::vector<Receipt> receipts_;  // Of anything: a file tells late which conversation this is.
+    std::string conv_;
+    std::uint64_t cseq_ = 0;
 };
 
 }  // namespace petrel::tools

@@ -18,7 +18,7 @@ struct NumberField {
     std::optional<std::uint64_t> LogEvent::*field;
 };
 
-constexpr std::array<TextField, 10> kTexts{{{"event", &LogEvent::event},
+constexpr std::array<TextField, 12> kTexts{{{"event", &LogEvent::event},
                                             {"fp", &LogEvent::fp},
                                             {"from", &LogEvent::from},
                                             {"to", &LogEvent::to},
@@ -27,12 +27,15 @@ constexpr std::array<TextField, 10> kTexts{{{"event", &LogEvent::event},
                                             {"device", &LogEvent::device},
                                             {"conv", &LogEvent::conv},
                                             {"epoch", &LogEvent::epoch},
-                                            {"url", &LogEvent::url}}};
-constexpr std::array<NumberField, 8> kNumbers{{{"cseq", &LogEvent::cseq},
+                                            {"url", &LogEvent::url},
+                                            {"what", &LogEvent::what},
+                                            {"direction", &LogEvent::direction}}};
+constexpr std::array<NumberField, 9> kNumbers{{{"cseq", &LogEvent::cseq},
                                                {"seq", &LogEvent::seq},
                                                {"attempts", &LogEvent::attempts},
                                                {"attempt", &LogEvent::attempts},
                                                {"ts", &LogEvent::ts},
+                                               {"delivered", &LogEvent::delivered},
                                                {"conn", &LogEvent::conn},
                                                {"h", &LogEvent::height},
                                                {"code", &LogEvent::code}}};

@@ -19,11 +19,14 @@ struct LogEvent {
     std::string_view fp;
     std::string_view conv;
     std::string_view epoch;
+    std::string_view what;       // Of storm and settled.
+    std::string_view direction;  // Of storm.
     std::string_view url;
     std::optional<std::uint64_t> cseq;
     std::optional<std::uint64_t> seq;
     std::optional<std::uint64_t> height;  // "h"
     std::optional<std::uint64_t> ts;
+    std::optional<std::uint64_t> delivered;
     std::optional<std::uint64_t> conn;
     std::optional<std::uint64_t> attempts;  // Also "attempt".
     std::optional<std::uint64_t> code;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <set>
 #include <string>
@@ -16,13 +17,14 @@
 #include "tools/petrel/life.hpp"
 #include "tools/petrel/log.hpp"
 #include "tools/petrel/options.hpp"
+#include "tools/petrel/track_page.hpp"
 
 namespace petrel::tools {
 namespace {
 
 constexpr const char* kFooter =
-    "FILE is what `petrel send`, `listen` and `chat` print with --json, or what `petrel\n"
-    "gateway` writes with --trace, of any number of each, in any order; - is the standard\n"
+    "FILE is what `petrel send`, `listen`, `chat` and `storm` print with --json, or what they and\n"
+    "`petrel gateway` write with --trace, of any number of each, in any order; - is the standard\n"
     "input. The more of them, the more is judged: without a log of the recipient nobody knows\n"
     "what was delivered.\n"
     "\n"
@@ -48,6 +50,8 @@ struct TrackOptions {
     bool is_pending_allowed = false;
     bool is_any_order = false;
     bool shows_all = false;
+    std::string html;
+    std::size_t messages_max = Ledger::Options().messages_max;
 };
 
 // The same file named twice would double every line of it.
@@ -155,7 +159,10 @@ void print_report(const TrackOptions& options, const Report& report,
         print_text(line);
         return;
     }
+    constexpr std::size_t kShownMax = 20;
+    std::size_t shown = 0;
     for (const JudgedMessage& message : report.problems) {
+        if (++shown > kShownMax) break;
         const bool is_pending = message.verdict == Verdict::kPending;
         if (!(is_pending && options.is_pending_allowed)) print_message(message, false);
     }
@@ -163,9 +170,42 @@ void print_report(const TrackOptions& options, const Report& report,
     print_text(report.verdict());
 }
 
+// Reads the files a second time, now that it is known whose timelines are wanted. False when the
+// page could not be written, which is said.
+bool write_page(const TrackOptions& options, const Ledger& ledger, const Report& report) {
+    TrackPage page(report);
+    ledger.for_each([&page](const JudgedMessage& message) { page.count(message); });
+    Ledger::Options nothing;
+    nothing.messages_max = 0;
+    Ledger no_ledger(nothing);
+    LedgerReader reader(no_ledger);
+    reader.set_observer([&page](const LogEvent& event, std::string_view file, std::uint64_t line) {
+        page.see(event, file, line);
+    });
+    std::string why;
+    for (const std::string& path : without_repeats(options.files)) {
+        if (path == "-") {
+            log(LogLevel::kWarning,
+                "the standard input cannot be read twice: its events are "
+                "missing in the timelines");
+        } else if (!reader.read_file(path, why)) {
+            log(LogLevel::kError, why);
+            return false;
+        }
+    }
+    const std::string text = page.render(report.is_ok(options.is_pending_allowed));
+    std::ofstream file(options.html, std::ios::binary | std::ios::trunc);
+    file << text;
+    file.close();
+    if (!file) log(LogLevel::kError, "cannot write " + options.html);
+    return !file.fail();
+}
+
 ExitStatus track(const TrackOptions& options) {
     Ledger::Options ledger_options;
     ledger_options.is_order_judged = !options.is_any_order;
+    ledger_options.messages_max = options.messages_max;
+    if (!options.html.empty()) ledger_options.problems_max = TrackPage::kProblemsMax;
     Ledger ledger(ledger_options);
     LedgerReader reader(ledger);
     Life life(options.fp);
@@ -193,6 +233,7 @@ ExitStatus track(const TrackOptions& options) {
         ledger.for_each([&](const JudgedMessage& m) { print_message(m, options.common.is_json); });
     }
     print_report(options, report, reader.totals());
+    if (!options.html.empty() && !write_page(options, ledger, report)) return ExitStatus::kFailed;
     return report.is_ok(options.is_pending_allowed) ? ExitStatus::kDone : ExitStatus::kFailed;
 }
 
@@ -206,6 +247,14 @@ void add_track(CLI::App& root, ExitStatus& exit) {
     app->add_option("FILE", options->files, "Event logs; - is the standard input")->required();
     app->add_option("--fp", options->fp, "Show the life of the message with this fingerprint")
         ->type_name("FINGERPRINT");
+    app->add_option("--html", options->html,
+                    "Write one page with histograms and the timelines of the first 50 problems")
+        ->type_name("FILE");
+    app->add_option("--messages-max", options->messages_max,
+                    "Judge so many messages, of about 100 bytes of memory each; events of more are "
+                    "counted, and then the verdict is not ok")
+        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 31))
+        ->capture_default_str();
     app->add_flag("--all", options->shows_all, "One line for every message, not for problems only");
     app->add_flag("--allow-pending", options->is_pending_allowed,
                   "Messages without an outcome are no failure");
