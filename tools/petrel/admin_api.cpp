@@ -69,7 +69,9 @@ public:
         // Without a body: nothing asked for in particular.
         document_.Parse<rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag>(
             text.empty() ? "{}" : text.data(), text.empty() ? 2 : text.size());
-        if (document_.HasParseError() || !document_.IsObject()) {
+        // The parser takes a zero byte for the end, whatever stands behind it.
+        const bool has_zero = text.find('\0') != std::string::npos;
+        if (document_.HasParseError() || has_zero || !document_.IsObject()) {
             complain("the body is no JSON object");
             return;
         }
