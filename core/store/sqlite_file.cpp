@@ -108,6 +108,21 @@ bool make_private(const std::string& path) {
     return ::close(fd) == 0 && is_private;
 }
 
+std::string uri_of(const std::string& path) {
+    constexpr std::string_view kDigits = "0123456789ABCDEF";
+    std::string uri = path.front() == '/' ? "file:" : "file:./";
+    for (const char c : path) {
+        if (c == '%' || c == '?' || c == '#') {
+            uri += '%';
+            uri += kDigits[static_cast<unsigned char>(c) >> 4];
+            uri += kDigits[static_cast<unsigned char>(c) & 15];
+        } else {
+            uri += c;
+        }
+    }
+    return uri;
+}
+
 }  // namespace
 
 SqliteFile::~SqliteFile() { sqlite3_close_v2(connection_); }
@@ -190,6 +205,27 @@ std::error_code SqliteFile::open(const std::string& path, const Schema& schema, 
     int code = sqlite3_open_v2(plain_path.c_str(), &connection_,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
     if (code == SQLITE_OK) code = set_up(schema, why);
+    return finish_open(code, schema, why);
+}
+
+std::error_code SqliteFile::open_read_only(const std::string& path, const Schema& schema,
+                                           std::string& why) {
+    path_ = path;
+    fault_ = Fault::kOther;
+    why.clear();
+    struct stat log = {};
+    const bool has_log = ::stat((path + "-wal").c_str(), &log) == 0 && log.st_size > 0;
+    // Without a log there is nobody else: nothing needs to be locked, or made.
+    const std::string uri = uri_of(path) + (has_log ? "?mode=ro" : "?mode=ro&immutable=1");
+    int code =
+        sqlite3_open_v2(uri.c_str(), &connection_,
+                        SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI, nullptr);
+    if (code == SQLITE_OK) code = sqlite3_extended_result_codes(connection_, 1);
+    if (code == SQLITE_OK) code = check_schema(schema, why);
+    return finish_open(code, schema, why);
+}
+
+std::error_code SqliteFile::finish_open(int code, const Schema& schema, std::string& why) {
     if (code == SQLITE_OK) {
         fault_ = Fault::kNone;
         return {};

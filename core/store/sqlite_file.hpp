@@ -77,6 +77,9 @@ public:
     // to do; the object is then of no use.
     std::error_code open(const std::string& path, const Schema& schema, std::string& why);
     Fault fault() const { return fault_; }
+    // The same for a look: the file must exist, and is not changed. (A log that a killed process
+    // has left is read, for which SQLite makes an index file beside it.)
+    std::error_code open_read_only(const std::string& path, const Schema& schema, std::string& why);
     // As it is, without writing what the log holds back into the file.
     void close_untouched();
 
@@ -89,6 +92,7 @@ public:
     std::string describe(int code) const;
 
 private:
+    std::error_code finish_open(int code, const Schema& schema, std::string& why);
     int set_up(const Schema& schema, std::string& why);
     int check_schema(const Schema& schema, std::string& why);
     int read_integer(const char* sql, std::int64_t& value);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <utility>
 
 #include "core/store/message_rules.hpp"
@@ -88,6 +90,15 @@ public:
         if (why.empty()) why = file_.describe(code);
         return make_error_code(Errc::kUnknown);
     }
+
+    std::error_code inspect(const std::string& path, std::string& why) {
+        if (auto error = file_.open_read_only(path, schema_, why)) return error;
+        const int code = check(why);
+        if (code == SQLITE_OK) return {};
+        if (why.empty()) why = file_.describe(code);
+        return make_error_code(Errc::kUnknown);
+    }
+    bool is_in_use() const { return file_.fault() == SqliteFile::Fault::kInUse; }
 
     std::error_code begin() override { return result(begin_.run()); }
 
@@ -515,6 +526,39 @@ private:
 };
 
 }  // namespace
+
+Result<StoreCheck> check_sqlite_message_store(const std::string& path, std::string& why) {
+    const auto refuse = [&](const std::string& what) {
+        why = path + " " + what;
+        return make_error_code(Errc::kUnknown);
+    };
+    if (path.empty()) {
+        why = "The file name of the gateway store is empty: name a file";
+        return make_error_code(Errc::kUnknown);
+    }
+    const std::size_t slash = path.rfind('/');
+    const std::string folder = slash == std::string::npos ? "."
+                               : slash == 0               ? "/"
+                                                          : path.substr(0, slash);
+    // The log is made in the folder.
+    if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+        return refuse("cannot be used: check that the folder " + folder +
+                      " exists and that you may write there");
+    }
+    struct stat status = {};
+    if (::stat(path.c_str(), &status) != 0) return StoreCheck::kWouldBeMade;
+    if (!S_ISREG(status.st_mode)) return refuse("is no file: name another one");
+    if (::access(path.c_str(), R_OK | W_OK) != 0) {
+        return refuse("may not be written to: change its permissions, or name another file");
+    }
+    if (status.st_size == 0) return StoreCheck::kWouldBeMade;
+    SqliteTables tables{SqliteTuning{}};
+    if (const std::error_code error = tables.inspect(path, why)) {
+        if (tables.is_in_use()) return StoreCheck::kInUse;
+        return error;
+    }
+    return StoreCheck::kUsable;
+}
 
 Result<std::unique_ptr<MessageStore>> open_sqlite_message_store(const std::string& path,
                                                                 const StoreOptions& options,

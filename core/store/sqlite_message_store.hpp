@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -27,5 +28,14 @@ Result<std::unique_ptr<MessageStore>> open_sqlite_message_store(const std::strin
                                                                 FingerprintSource& epochs,
                                                                 std::string& why,
                                                                 const SqliteTuning& tuning = {});
+
+// What open_sqlite_message_store() would find, without changing anything. An error, with a sentence
+// in `why`, when it would fail.
+enum class StoreCheck : std::uint8_t {
+    kUsable,
+    kWouldBeMade,  // There is no file, and it can be made.
+    kInUse,        // By another process, a gateway that runs most likely: not looked into.
+};
+Result<StoreCheck> check_sqlite_message_store(const std::string& path, std::string& why);
 
 }  // namespace petrel

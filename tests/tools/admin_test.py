@@ -325,5 +325,110 @@ def refuses_half_a_door(folder):
           f"127.0.0.1:{port}" in second.errors(), second.said())
 
 
+@test
+def reads_a_config(folder):
+    token = folder / "admin.token"
+    token.write_text(TOKEN + "\n")
+    config = folder / "gateway.toml"
+    config.write_text('# For a test.\nlisten = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n'
+                      f'admin-token-file = "{token}"\nstore = "{folder / "petrel.db"}"\n'
+                      'shards = 2\nheartbeat = "1s"\njson = true\n')
+    process = Process("gateway", "--config", config)
+    ready = process.wait_event("listening")
+    check("it listens as the file says",
+          Admin(process, ready).ask("GET", "/metrics").status == 200)
+    printed = run("gateway", "--config", config, "--shards", "3", "--print-config")
+    text = "\n".join(printed.lines) + "\n"
+    check("--print-config shows what is in effect", printed.status == 0 and
+          "\nshards = 3\n" in text and '\nheartbeat = "1s"\n' in text and
+          "\n# Threads with sockets\n" in text, text)
+    check("with the names of secret files, not what they hold",
+          str(token) in text and TOKEN not in text, text)
+    again = folder / "again.toml"
+    again.write_text(text)
+    twice = run("gateway", "--config", again, "--print-config")
+    check("and can be read again", twice.lines == printed.lines, twice.said())
+    keys = {line.lstrip("#").split(" = ")[0] for line in text.splitlines() if " = " in line}
+    flags = set(re.findall(r"^  --([a-z-]+)", "\n".join(run("gateway", "--help").lines), re.M))
+    only_here = {"config", "print-config", "check", "new-epoch"}
+    check("every flag has its key", flags and keys == flags - only_here, keys ^ flags)
+    for line, what in (("shrads = 2", "unknown key 'shrads'"), ("shards = 99", "shards"),
+                       ("new-epoch = true", "command line only"), ('heartbeat = "x"', "'x'")):
+        config.write_text(line + "\n")
+        wrong = run("gateway", "--config", config)
+        check(f"{line}: exit 2, and why", wrong.status == 2 and what in wrong.errors() and
+              str(config) in wrong.errors(), wrong.said())
+    missing = run("gateway", "--config", folder / "missing.toml")
+    check("a file that is not there: exit 2", missing.status == 2 and
+          "missing.toml" in missing.errors(), missing.said())
+
+
+@test
+def checks_without_starting(folder):
+    store = folder / "petrel.db"
+    fresh = run("gateway", "--store", store, "--check")
+    check("a new store would be made", fresh.status == 0 and
+          f"{store} would be made" in "\n".join(fresh.lines), fresh.said())
+    check("and is not", not store.exists())
+    gateway = AdminGateway(folder)
+    running = run("gateway", "--store", store, "--check", "--json")
+    check("one in use is no mistake, and is said", running.status == 0 and
+          "in use" in running.events("check")[-1]["text"], running.said())
+    gateway.kill()
+    before = store.read_bytes()
+    killed = run("gateway", "--store", store, "--check")
+    check("one that a killed gateway left can be used", killed.status == 0 and
+          "can be used" in "\n".join(killed.lines), killed.said())
+    check("and was not touched", store.read_bytes() == before)
+    token = folder / "token"
+    token.write_text("short\n")
+    foreign = folder / "foreign.db"
+    foreign.write_text("x" * 5000)
+    wrong = run("gateway", "--store", foreign, "--admin", "127.0.0.1:0", "--admin-token-file",
+                token, "--auth", "jwt", "--jwt-secret-file", token, "--tls-cert",
+                folder / "cert.pem", "--tls-key", folder / "key.pem", "--log-file",
+                folder / "missing" / "log", "--check", "--json")
+    found = {line["what"]: line["ok"] for line in wrong.events("check")}
+    check("everything that is wrong is said at once", wrong.status == 1 and
+          found == {"admin": False, "auth": False, "tls": False, "log": False, "store": False},
+          wrong.said())
+    half = run("gateway", "--tls-cert", "x", "--check")
+    check("an option that is wrong: exit 2", half.status == 2, half.said())
+
+
+@test
+def logs_to_a_file_that_is_moved_away(folder):
+    log = folder / "gateway.log"
+    gateway = AdminGateway(folder, "--log-file", log, "--log-format", "json", "--log-level",
+                           "debug")
+    gateway.admin.ask("GET", "/metrics", token="wrong")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    check("each line is an object", all({"time", "level", "text"} <= set(line) for line in lines)
+          and any("admin: " in line["text"] for line in lines), lines)
+    check("stderr stays empty", gateway.process.errors() == "", gateway.process.errors())
+    old = folder / "gateway.log.1"
+    log.rename(old)
+    gateway.process.signal(signal.SIGHUP)
+    while not log.exists():
+        gateway.admin.ask("GET", "/healthz")
+    size = old.stat().st_size
+    gateway.admin.ask("GET", "/metrics", token="wrong")
+    check("after SIGHUP it goes on in a new file", "admin: " in log.read_text(), log.read_text())
+    check("and no more in the old one", old.stat().st_size == size)
+    kick = listener(gateway, "bob")
+    gateway.admin.ask("POST", "/v1/kick", '{"user":"bob"}')
+    kick.finish()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    check("a line knows its connection, session and user",
+          any(line.get("user") == "bob" and line.get("session") and line.get("connection") and
+              line["address"] for line in lines), lines)
+    gateway.process.signal(signal.SIGTERM)
+    check("it ends with 0", gateway.process.finish() == 0)
+    nowhere = run("gateway", "--listen", "127.0.0.1:0", "--store", ":memory:", "--log-file",
+                  folder / "missing" / "log")
+    check("a log that cannot be written: exit 1", nowhere.status == 1 and
+          "missing/log" in nowhere.errors(), nowhere.said())
+
+
 if __name__ == "__main__":
     sys.exit(program_test.main("admin"))

@@ -18,7 +18,9 @@
 #include "core/gateway/trace_file.hpp"
 #include "core/store/memory_message_store.hpp"
 #include "core/store/sqlite_message_store.hpp"
+#include "tools/petrel/check_report.hpp"
 #include "tools/petrel/commands.hpp"
+#include "tools/petrel/config_file.hpp"
 #include "tools/petrel/duration.hpp"
 #include "tools/petrel/gateway_admin.hpp"
 #include "tools/petrel/gateway_auth.hpp"
@@ -29,6 +31,7 @@
 #include "tools/petrel/signals.hpp"
 #include "transport/asio_event_loop.hpp"
 #include "transport/handshake.hpp"
+#include "transport/tls.hpp"
 
 namespace petrel::tools {
 namespace {
@@ -48,7 +51,7 @@ constexpr const char* kFooter =
     "\n"
     "SIGHUP reads --tls-cert and --tls-key again: new connections get the new certificate, those\n"
     "that are open stay. One that cannot be used is refused with the reason, and the one before\n"
-    "stays in use.\n"
+    "stays in use. --log-file is opened anew.\n"
     "\n"
     "A plain GET of /ws or / is answered with a line about what this is. Frames are never\n"
     "compressed (no permessage-deflate).\n"
@@ -83,6 +86,11 @@ struct GatewayCommand {
     bool new_epoch = false;
     unsigned window = 64;
     std::chrono::nanoseconds heartbeat = std::chrono::seconds{25};
+    std::string config;
+    bool print_config = false;
+    bool check = false;
+    std::string log_format = "text";
+    std::string log_file;
     std::optional<ListenAddress> admin;
     std::string admin_token_file;
     std::chrono::nanoseconds drain_timeout = std::chrono::seconds{8};
@@ -113,6 +121,7 @@ std::unique_ptr<MessageStore> open_store(const GatewayCommand& command, Fingerpr
 }
 
 void reload(Gateway& gateway, const GatewayCommand& command) {
+    reopen_log();
     if (command.tls_cert.empty()) {
         log(LogLevel::kInfo, "SIGHUP: there is nothing to reload");
         return;
@@ -136,17 +145,66 @@ std::error_code renew_epochs(MessageStore& store) {
     return store.commit();
 }
 
-ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
+// What is wrong with the options together; empty: nothing.
+std::string objection(const GatewayCommand& command) {
     if (command.tls_cert.empty() != command.tls_key.empty()) {
-        return usage_error(app, "--tls-cert and --tls-key go together");
+        return "--tls-cert and --tls-key go together";
+    }
+    if (command.admin.has_value() != !command.admin_token_file.empty()) {
+        return "--admin and --admin-token-file go together: whoever reaches the address could kick "
+               "everybody out";
+    }
+    return {};
+}
+
+ExitStatus print_config(const CLI::App& app) {
+    std::string why;
+    const std::string text = write_config(app, why);
+    if (text.empty()) {
+        log(LogLevel::kError, why);
+        return ExitStatus::kFailed;
+    }
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    return ExitStatus::kDone;
+}
+
+// --check: everything that start looks at, but for the addresses.
+ExitStatus check(const CLI::App& app, const GatewayCommand& command) {
+    if (const std::string problem = objection(command); !problem.empty()) {
+        return usage_error(app, problem);
+    }
+    CheckReport report(command.common.is_json);
+    std::string why;
+    if (!command.config.empty()) report.good("config", command.config);
+    if (command.admin) {
+        read_admin_token(command.admin_token_file, why).empty()
+            ? report.bad("admin", why)
+            : report.good("admin", command.admin_token_file);
+    }
+    make_authenticator(command.auth, command.listen.host, why)
+        ? report.good("auth", command.auth.auth)
+        : report.bad("auth", why);
+    if (!command.tls_cert.empty()) {
+        const auto tls = TlsServer::load(command.tls_cert, command.tls_key, why);
+        tls ? report.good("tls", (*tls)->summary()) : report.bad("tls", why);
+    }
+    if (!command.log_file.empty()) report.file_to_append("log", command.log_file);
+    if (!command.trace.empty()) report.file_to_append("trace", command.trace);
+    report.store(command.store);
+    return report.status();
+}
+
+ExitStatus gateway(const CLI::App& app, const GatewayCommand& command) {
+    if (const std::string problem = objection(command); !problem.empty()) {
+        return usage_error(app, problem);
     }
     std::string why;
-    std::string admin_token;
-    if (command.admin.has_value() != !command.admin_token_file.empty()) {
-        return usage_error(app,
-                           "--admin and --admin-token-file go together: whoever reaches the "
-                           "address could kick everybody out");
+    if (!log_to(command.log_file,
+                command.log_format == "json" ? LogFormat::kJson : LogFormat::kText, why)) {
+        log(LogLevel::kError, why);
+        return ExitStatus::kFailed;
     }
+    std::string admin_token;
     if (command.admin) {
         admin_token = read_admin_token(command.admin_token_file, why);
         if (admin_token.empty()) return usage_error(app, why);
@@ -298,7 +356,8 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
                     "Append every message's life to FILE, for petrel track")
         ->type_name("FILE");
     app->add_flag("--new-epoch", command->new_epoch,
-                  "The store was restored from a copy: say so to all");
+                  "The store was restored from a copy: say so to all")
+        ->configurable(false);  // Once, not at every start.
     add_duration(*app, "--heartbeat", command->heartbeat,
                  "How often clients of petrel.v1 say that they live",
                  {std::chrono::milliseconds{100}, std::chrono::hours{1}});
@@ -315,8 +374,31 @@ void add_gateway(CLI::App& root, ExitStatus& exit) {
                  "How long connections may take to close when the gateway ends; then they are cut",
                  {std::chrono::milliseconds{0}, std::chrono::hours{1}});
     add_limits(*app, command->limits);
-    app->set_config("--config", "", "Read options from an INI or TOML file");
-    app->callback([app, command, &exit] { exit = gateway(*app, *command); });
+    app->add_option("--log-format", command->log_format,
+                    "Lines for people (text), or an object a line (json)")
+        ->check(CLI::IsMember({"text", "json"}))
+        ->capture_default_str();
+    app->add_option("--log-file", command->log_file,
+                    "Append the log to FILE instead of stderr; SIGHUP opens it anew")
+        ->type_name("FILE");
+    app->add_option("--config", command->config,
+                    "Read options from FILE, TOML or INI: each has the key of its name. What "
+                    "stands here wins")
+        ->type_name("FILE")
+        ->configurable(false);
+    app->add_flag("--print-config", command->print_config,
+                  "Print all options as they are in effect, as a file for --config, and end")
+        ->configurable(false);
+    app->add_flag("--check", command->check,
+                  "Look at options, key files and store, change nothing, and end: 0 it would "
+                  "start, 1 a file is not as it should be, 2 an option")
+        ->configurable(false);
+    app->callback([app, command, &exit] {
+        if (!command->config.empty()) read_config_file(*app, command->config);
+        exit = command->print_config ? print_config(*app)
+               : command->check      ? check(*app, *command)
+                                     : gateway(*app, *command);
+    });
 }
 
 }  // namespace petrel::tools

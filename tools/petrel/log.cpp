@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -47,6 +48,12 @@ public:
 
 private:
     std::unique_ptr<spdlog::details::file_helper> open() const {
+        // spdlog would make the folders of a misspelt name, for whoever may read what.
+        const std::filesystem::path folder = std::filesystem::path(name_).parent_path();
+        std::error_code ignored;
+        if (!folder.empty() && !std::filesystem::is_directory(folder, ignored)) {
+            throw spdlog::spdlog_ex("no such folder");
+        }
         auto file = std::make_unique<spdlog::details::file_helper>();
         file->open(name_);
         return file;

@@ -256,6 +256,79 @@ TEST_CASE("SqliteStore: a disk that is full at the start is said so, and leaves 
     CHECK_MESSAGE(opening.open(), opening.why);
 }
 
+TEST_CASE("SqliteStore: a check finds what opening would, and makes nothing") {
+    Opening opening;
+    std::string why;
+    const auto check = [&] { return check_sqlite_message_store(opening.path, why); };
+    CHECK(*check() == StoreCheck::kWouldBeMade);
+    CHECK_FALSE(std::filesystem::exists(opening.path));
+    write_file(opening.path, "");
+    CHECK(*check() == StoreCheck::kWouldBeMade);
+
+    REQUIRE(opening.open());
+    CHECK(*check() == StoreCheck::kInUse);
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    REQUIRE(!append(*opening.store, message(fingerprints), result));
+    CHECK(*check() == StoreCheck::kInUse);
+    // What a killed process leaves: a file, and a log that holds most of it.
+    const std::string copy = opening.folder.file("copy #1?%.db");
+    for (const char* const part : {"", "-wal"}) {
+        write_file(copy + part, read_file(opening.path + part));
+    }
+    opening.store.reset();
+    const std::string before = read_file(opening.path);
+    CHECK(*check() == StoreCheck::kUsable);
+    CHECK(read_file(opening.path) == before);
+    CHECK_FALSE(std::filesystem::exists(opening.path + "-wal"));
+
+    opening.path = copy;
+    const std::string file = read_file(copy);
+    const std::string log = read_file(copy + "-wal");
+    REQUIRE(log.size() > 0);
+    CHECK(*check() == StoreCheck::kUsable);
+    CHECK(read_file(copy) == file);
+    CHECK(read_file(copy + "-wal") == log);
+    REQUIRE_MESSAGE(opening.open(), opening.why);
+    CHECK(cseqs(*opening.store) == up_to(1));
+}
+
+TEST_CASE("SqliteStore: a check refuses what opening would refuse, with the same words") {
+    Opening opening;
+    std::string why;
+    const auto is_refused = [&](const std::string& words) {
+        CHECK_FALSE(check_sqlite_message_store(opening.path, why));
+        CHECK_MESSAGE(why.find(words) != std::string::npos, why);
+    };
+    write_file(opening.path, std::string(5000, 'x'));
+    is_refused("not a Petrel gateway store");
+    std::filesystem::remove(opening.path);
+    run_sql(opening.path, "CREATE TABLE theirs(x)");
+    is_refused("belongs to another program");
+    std::filesystem::remove(opening.path);
+    REQUIRE(opening.open());
+    for (int i = 0; i < 50; ++i) {
+        NumberedSource fingerprints(static_cast<std::uint8_t>(i + 1));
+        AppendResult result;
+        REQUIRE(!append(*opening.store, message(fingerprints, std::string(300, 'x')), result));
+    }
+    opening.store.reset();
+    std::string bytes = read_file(opening.path);
+    bytes.replace(3 * 4096, 2000, 2000, '\x5a');
+    write_file(opening.path, bytes);
+    is_refused("damaged");
+    run_sql(opening.folder.file("newer.db"),
+            "PRAGMA application_id=1349808743; PRAGMA user_version=2");
+    opening.path = opening.folder.file("newer.db");
+    is_refused("newer Petrel");
+    opening.path = opening.folder.file("missing/petrel.db");
+    is_refused("folder");
+    opening.path = opening.folder.file("");
+    is_refused("no file");
+    opening.path = "";
+    is_refused("empty");
+}
+
 // ---- crashes ----
 
 TEST_CASE("SqliteStore: what was not committed is gone after a restart, and nothing else") {
