@@ -243,20 +243,21 @@ def beyond_the_rate(port, end):
 @attack()
 def a_reader_that_never_reads(port, end):
     raw, _ = upgraded(port)
-    raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     login(raw, "mallory")
-    echo = json.dumps({"type": 5, "dataContent": "x" * 60_000})
+    echo = json.dumps({"type": 5, "dataContent": "x" * 60_000}).encode()
+    # Masked with zeros.
+    frame = b"\x81\xfe" + len(echo).to_bytes(2, "big") + bytes(4) + echo
     raw.socket.settimeout(0.5)
     sent = 0
     try:
-        while time.monotonic() < end and sent < 2_000:
-            raw.send_frame(echo)
+        while sent < 500:
+            raw.socket.sendall(frame)
             sent += 1
-    except (OSError, Failure):
-        pass
+    except OSError:
+        pass  # No room any more, or closed.
     raw.socket.settimeout(20)
     code = close_code(raw)
-    return f"{sent} echoes of 60 KB unread: {code}", code in (4005, None)
+    return f"{sent} echoes of 60 KB unread: {code}", code == 4005
 
 
 @attack()
