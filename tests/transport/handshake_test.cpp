@@ -78,8 +78,9 @@ TEST_CASE("Handshake: an origin is compared as browsers write it") {
         {"https://chat.example:0", ""},
         {"https://a.example, https://b.example", ""},
     };
-    for (const auto& [text, expected] : kOrigins) {
-        CAPTURE(text);
+    for (const auto& one : kOrigins) {
+        const auto& [text, expected] = one;
+        CAPTURE(one.first);
         CHECK(normal_origin(text) == expected);
     }
     CHECK(normal_origin("https://" + std::string(400, 'a')) == "");
