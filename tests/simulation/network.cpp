@@ -96,8 +96,8 @@ void Connection::check_gap_answer(Side& from, std::string_view text) {
         from.gap_at = schedule_.now();
         from.gaps = 0;
     }
-    // A second one may be due: rx had moved, and a failed commit took it back.
-    if (++from.gaps > 2) on_violation_("a gap is answered again and again: " + label_);
+    // A few more may be due: rx had moved, and each time a failed commit took it back.
+    if (++from.gaps > 4) on_violation_("a gap is answered again and again: " + label_);
 }
 
 void Connection::arrive(End towards, std::string text, bool is_copy, std::size_t size) {

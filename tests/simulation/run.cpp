@@ -382,7 +382,9 @@ private:
             const Duration longest = is_lossless_             ? seconds{20}
                                      : schedule_.chance(0.05) ? seconds{600}
                                                               : seconds{60};
-            any_client().suspend(schedule_.random(milliseconds{100}, longest));
+            SimClient& client = any_client();
+            const Duration duration = schedule_.random(milliseconds{100}, longest);
+            if (!is_lossless_ || !client.is_asleep()) client.suspend(duration);
         });
         repeat(faults_.wall_jump, seconds{60}, [this] {
             constexpr std::int64_t kHour = 3'600'000;

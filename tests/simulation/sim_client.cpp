@@ -476,6 +476,7 @@ void SimClient::send_text(std::uint64_t attempt, std::string_view text) {
 
 void SimClient::disconnect(std::uint64_t attempt, std::uint16_t code, std::string_view reason) {
     if (attempt != attempt_) return;
+    chart("gives the connection up: " + std::string(reason));
     attempt_ = 0;
     on_session_end(code);
     drop_connection(code, reason, faults_.reorder && schedule_.chance(0.5));

@@ -44,6 +44,7 @@ public:
     void expect_kick();  // Somebody else logs in with this account and device.
     std::string login_of_another_process();
     std::string_view subprotocol() const;
+    bool is_asleep() const { return schedule_.now() < asleep_until_; }
     bool is_idle() const;
     // When all is over: without losses nothing was sent twice.
     void check_end(bool is_lossless);
@@ -73,7 +74,6 @@ private:
 
     // One input for the engine: at once, or when the process wakes up.
     void input(std::function<void(Engine&)> what);
-    bool is_asleep() const { return schedule_.now() < asleep_until_; }
     void wake();
     void after_input();
     void take_events();
