@@ -6,6 +6,16 @@
 
 namespace petrel {
 
+namespace {
+
+// Unambiguous whatever the names hold.
+std::string device_key(const UserKey& user, const std::string& device) {
+    std::string key = std::to_string(user.app.size()) + ' ' + std::to_string(user.user.size());
+    return key.append(" ").append(user.app).append(user.user).append(device);
+}
+
+}  // namespace
+
 Router::Router(RouterHost& host, Options options) : host_(host), options_(options) {}
 
 unsigned Router::home_of(std::string_view app, std::string_view user) const {
@@ -111,6 +121,11 @@ void Router::handle(LoginAsk& ask) {
 
 void Router::begin_login(const UserKey& key, UserEntry& entry, LoginAsk ask) {
     LoginDecision decision = decide_login(options_.policy, ask, entry.live);
+    if (decision.code == 0 && is_outlived(key, ask)) {
+        decision.code = static_cast<int>(Errc::kSuperseded);
+        decision.retry = true;
+        decision.message = "a newer connection of this device has been online";
+    }
     if (decision.code != 0) {
         refuse(ask, decision.code, decision.retry, std::move(decision.message));
         finish_login(key, entry);
@@ -252,6 +267,8 @@ void Router::handle(SessionGone& gone) {
     if (user == users_.end()) return;
     UserEntry& entry = user->second;
     const auto is_gone = [&](const auto& item) { return item.session == gone.session; };
+    const auto ended = std::find_if(entry.live.begin(), entry.live.end(), is_gone);
+    if (ended != entry.live.end()) remember_ended(gone.user, *ended);
     entry.live.erase(std::remove_if(entry.live.begin(), entry.live.end(), is_gone),
                      entry.live.end());
     entry.waiting.erase(std::remove_if(entry.waiting.begin(), entry.waiting.end(), is_gone),
@@ -260,6 +277,27 @@ void Router::handle(SessionGone& gone) {
         entry.current->is_cancelled = true;
     }
     erase_if_idle(gone.user);
+}
+
+void Router::remember_ended(const UserKey& key, const LiveSession& session) {
+    if (options_.ended_max == 0) return;
+    std::string name = device_key(key, session.identity.device);
+    const auto [entry, is_new] = ended_.try_emplace(name, session.connection);
+    if (!is_new) {
+        entry->second = std::max(entry->second, session.connection);
+        return;
+    }
+    ended_order_.push_back(std::move(name));
+    if (ended_order_.size() <= options_.ended_max) return;
+    ended_.erase(ended_order_.front());
+    ended_order_.pop_front();
+}
+
+// A login that arrives late, on a connection which its client has given up since: it asked on a
+// newer one, and was online there. Admitted, it would take a generation above the client's own.
+bool Router::is_outlived(const UserKey& key, const LoginAsk& ask) const {
+    const auto ended = ended_.find(device_key(key, ask.identity.device));
+    return ended != ended_.end() && ask.connection < ended->second;
 }
 
 void Router::erase_if_idle(const UserKey& key) {
@@ -334,6 +372,7 @@ bool Router::is_consistent() const {
         if (entry.delivered.size() > options_.conversations_max) return false;
         if (entry.current) ++deciding;
     }
+    if (ended_.size() != ended_order_.size() || ended_.size() > options_.ended_max) return false;
     return deciding == logins_.size();
 }
 

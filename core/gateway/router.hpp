@@ -62,6 +62,10 @@ public:
         // A user's conversations whose receipts are remembered; beyond, all are forgotten, and a
         // second device may make one come again.
         std::size_t conversations_max = 256;
+        // Devices whose session has ended, with its connection; the longest known is forgotten. A
+        // late login of an older connection would only make the device's next one look superseded;
+        // how many end while such a packet is under way (seconds) is what counts.
+        std::size_t ended_max = 4096;
     };
 
     Router(RouterHost& host, Options options);
@@ -129,6 +133,8 @@ private:
     void finish_login(const UserKey& key, UserEntry& entry);
     void refuse(const LoginAsk& ask, int code, bool retry, std::string message);
     void erase_if_idle(const UserKey& key);
+    void remember_ended(const UserKey& key, const LiveSession& session);
+    bool is_outlived(const UserKey& key, const LoginAsk& ask) const;
 
     RouterHost& host_;
     Options options_;
@@ -137,7 +143,10 @@ private:
     std::unordered_map<SessionId, RoutedSession*> sessions_;
     Users users_;
     std::unordered_map<std::uint64_t, UserKey> logins_;  // Under decision here, by id.
-    std::deque<ShardMessage> local_;                     // To this shard, in order.
+    // By user and device: the connection of the newest session that ended. In order of arrival.
+    std::unordered_map<std::string, std::uint64_t> ended_;
+    std::deque<std::string> ended_order_;
+    std::deque<ShardMessage> local_;  // To this shard, in order.
     bool is_draining_ = false;
 };
 

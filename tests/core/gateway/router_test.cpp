@@ -244,6 +244,30 @@ TEST_CASE("Router: a stale login is refused across shards") {
     CHECK_FALSE(live.is_closed());
 }
 
+// Simulator, seed 3520: such a login took a generation above the client's own, whose next one was
+// refused for good.
+TEST_CASE("Router: a login that arrives late, behind the end of a newer connection's, is stale") {
+    GatewayWorld world(with_shards(2));
+    FakeClient& late = world.connect(0u);
+    FakeClient& other = world.connect(0u);
+    world.online({"alice", "phone"}, 1).drop();
+    late.login({"alice", "phone"});
+    CHECK(late.received() == "50 409 retry, closed 4001");
+    other.login({"alice", "laptop"});
+    CHECK_FALSE(other.is_closed());
+    CHECK_FALSE(world.online({"alice", "phone"}, 0).is_closed());
+}
+
+TEST_CASE("Router: the memory of ended sessions is bounded") {
+    GatewayWorld world;
+    FakeClient& late = world.connect();
+    world.online({"alice"}).drop();
+    const std::size_t most = Router::Options{}.ended_max;
+    for (std::size_t i = 0; i < most; ++i) world.online({"u" + std::to_string(i)}).drop();
+    late.login({"alice"});
+    CHECK(late.received() == "50 0/0 accepted 0");
+}
+
 TEST_CASE("Router: of several devices on several shards one receipt comes") {
     GatewayWorld world(with_shards(4));
     FakeClient& alice = world.online({"alice"}, 0);
