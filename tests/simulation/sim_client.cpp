@@ -126,6 +126,7 @@ void SimClient::start() {
 void SimClient::crash() {
     if (!engine_) return;
     chart("process killed");
+    expiries_.clear();  // The next one goes by the wall clock, which jumps.
     ++life_;
     is_dying_ = false;
     disk_.crash();
@@ -257,8 +258,11 @@ void SimClient::send(const std::string& to, int typeu, std::size_t size,
     request.expires_after = expires_after;
     input([this, request = std::move(request)](Engine& engine) {
         const std::size_t bytes = request.text.size();
-        engine.send(schedule_.now(), request, [this, to = request.to, bytes](auto fp) {
+        std::optional<TimePoint> expires_at;
+        if (request.expires_after) expires_at = schedule_.now() + *request.expires_after;
+        engine.send(schedule_.now(), request, [this, to = request.to, bytes, expires_at](auto fp) {
             if (!fp) return;
+            if (expires_at) expiries_[*fp] = *expires_at;
             checker_.on_taken(device_, to, bytes, *fp);
             chart("send() took " + fp->to_string() + " to " + to);
             recent_.push_back(*fp);
@@ -367,6 +371,7 @@ void SimClient::give(const Event& event) {
               std::string(outcome_name(outcome->record.outcome)) + " after " +
               std::to_string(outcome->record.attempts) + " attempts");
         checker_.on_outcome(device_, *outcome);
+        if (outcome->record.outcome == Outcome::kExpired) check_expiry(outcome->record.fp);
     } else if (const auto* gap = std::get_if<BreakEvent>(&event)) {
         chart("break");
         checker_.on_break(device_, gap->side == BreakEvent::Side::kInbox);
@@ -403,6 +408,29 @@ void SimClient::on_state(const StateEvent& event) {
     schedule_.after(delay, [this, life = life_] {
         if (life == life_) log_in_again();
     });
+}
+
+// Awake all the time, a process tells it in time: a second is plenty for its disk.
+void SimClient::check_expiry(const Fingerprint& fp) {
+    const auto found = expiries_.find(fp);
+    if (found == expiries_.end() || asleep_until_ > found->second) return;
+    if (schedule_.now() - found->second > std::chrono::seconds{1}) {
+        checker_.fail("told as expired too late: " + device_.user + " " + fp.to_string());
+    }
+}
+
+// PROTOCOL.md section 3: no retry on a connection of what is younger than 3 s.
+void SimClient::check_plain_retry(std::string_view text) {
+    constexpr std::string_view kFp = R"("fp":")";
+    const std::size_t at = text.find(kFp);
+    if (packet_name(text) != "data" || at == std::string_view::npos) return;
+    std::string fp(text.substr(at + kFp.size(), 36));
+    const auto [last, is_new] = plain_sent_.try_emplace(std::move(fp), attempt_, schedule_.now());
+    if (!is_new && last->second.first == attempt_ &&
+        schedule_.now() - last->second.second < std::chrono::seconds{3}) {
+        checker_.fail("sent again too soon: " + device_.user + " " + last->first);
+    }
+    last->second = {attempt_, schedule_.now()};
 }
 
 // Plain profiles, too: a full window and no more than is with the app.
@@ -469,6 +497,7 @@ void SimClient::send_text(std::uint64_t attempt, std::string_view text) {
     }
     const std::string kind = packet_name(text);
     if (crashes_at("send " + kind)) return;
+    if (device_.is_plain) check_plain_retry(text);
     ++packets_out_;
     connection_->send(Connection::End::kClient, text);
     (void)crashes_at("sent " + kind);

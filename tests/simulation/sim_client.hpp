@@ -3,10 +3,12 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/client/engine.hpp"
@@ -81,6 +83,8 @@ private:
     void drop_connection(std::uint16_t code, std::string_view reason, bool goes_on_listening);
     void check_pace();
     void check_limits();
+    void check_expiry(const Fingerprint& fp);
+    void check_plain_retry(std::string_view text);
     void log_in_again();
     void chart(const std::string& what);
     void give(const Event& event);
@@ -129,7 +133,10 @@ private:
     unsigned renewals_ = 0;  // Under way.
     std::uint64_t texts_ = 0;
     std::uint64_t packets_out_ = 0;
-    std::deque<Fingerprint> recent_;  // The last few sent, to cancel one.
+    // Plain: by fingerprint, on which attempt it was sent last, and when.
+    std::map<std::string, std::pair<std::uint64_t, TimePoint>> plain_sent_;
+    std::map<Fingerprint, TimePoint> expiries_;  // Of what this process sent with one of its own.
+    std::deque<Fingerprint> recent_;             // The last few sent, to cancel one.
 };
 
 }  // namespace petrel::sim
