@@ -200,6 +200,9 @@ bool Engine::Impl::on_plain_error(const ErrorPacket& error) {
     if (code == Errc::kLoginRequired || code == Errc::kBusy || code == Errc::kTokenExpired) {
         return true;
     }
+    // Nothing ties a refusal to one copy: of two under way the first may find the inbox full, and
+    // the second be accepted. The retries go on; without an ack it is lost in the end.
+    if (code == Errc::kInboxFull) return true;
     const std::string to = send_.find(data->fp)->to;
     unsigned attempts = 0;
     send_.cancel(data->fp, &attempts);

@@ -384,7 +384,8 @@ private:
                                                               : seconds{60};
             SimClient& client = any_client();
             const Duration duration = schedule_.random(milliseconds{100}, longest);
-            if (!is_lossless_ || !client.is_asleep()) client.suspend(duration);
+            if (is_lossless_ && (client.is_asleep() || !client.is_online())) return;
+            client.suspend(duration);
         });
         repeat(faults_.wall_jump, seconds{60}, [this] {
             constexpr std::int64_t kHour = 3'600'000;

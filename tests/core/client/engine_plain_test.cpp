@@ -177,7 +177,7 @@ TEST_CASE("Engine, plain: beyond unhandled_max a push is left to its next copy")
     CHECK(world.told() == "message two");
 }
 
-TEST_CASE("Engine, plain: a 52 with our packet as text rejects it, but for 301, 302 and 402") {
+TEST_CASE("Engine, plain: a 52 with our packet as text rejects it, but for 301, 302, 308, 402") {
     for (const int code : {2, 302, 303, 304, 402, 1025}) {
         PlainWorld world;
         world.server.expect(data("a"));
@@ -192,6 +192,19 @@ TEST_CASE("Engine, plain: a 52 with our packet as text rejects it, but for 301, 
             CHECK(told == "rejected a/1 code " + std::to_string(code));
         }
     }
+}
+
+// Simulator, seeds 6555 and 7535: the refusal of one copy ended a message whose next copy was
+// taken.
+TEST_CASE(
+    "Engine, plain: a full inbox does not end a message, of which another copy may be taken") {
+    PlainWorld world;
+    world.server.expect(data("a"));
+    world.send("a");
+    world.say(plain_refusal(world, 308));
+    CHECK(world.told().empty());
+    world.say(plain_ack("a"));
+    CHECK(world.told() == "accepted a/1");
 }
 
 TEST_CASE("Engine, plain: a 52 with another text is told as an error") {
