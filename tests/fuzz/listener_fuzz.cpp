@@ -10,8 +10,8 @@
 #include "tests/fuzz/check.hpp"
 #include "tests/transport/raw_socket.hpp"
 #include "transport/asio_event_loop.hpp"
+#include "transport/native_server.hpp"
 #include "transport/transport.hpp"
-#include "transport/websocketpp_server.hpp"
 
 using namespace petrel;
 using petrel::test::RawSocket;
@@ -78,7 +78,7 @@ private:
     }
 
     AsioEventLoop loop_;
-    WebsocketppListener listener_{loop_};
+    NativeListener listener_{loop_};
     std::uint16_t port_ = 0;
     std::unique_ptr<Mirror> mirror_;
 };
