@@ -110,7 +110,7 @@ TEST_CASE("Config: the command line wins") {
 }
 
 TEST_CASE("Config: what is wrong is said, with the file's name") {
-    for (const auto& [config, what] : std::vector<std::pair<std::string, std::string>>{
+    for (const auto& wrong : std::vector<std::pair<std::string, std::string>>{
              {"nmae = \"x\"\n", "unknown key 'nmae'"},
              {"count = 65\n", "count"},
              {"count = \"x\"\n", "count"},
@@ -121,10 +121,10 @@ TEST_CASE("Config: what is wrong is said, with the file's name") {
              {"help = true\n", "help"},
              {"[other]\nname = \"x\"\n", "unknown section 'other'"},
              {"name = \"x\"\ncount = 1\nname = \"y\"\n", "'name' is there twice"}}) {
-        CAPTURE(config);
-        Program program(config);
+        CAPTURE(wrong.first);
+        Program program(wrong.first);
         const std::string error = program.parse();
-        CHECK_MESSAGE(has(error, what), error);
+        CHECK_MESSAGE(has(error, wrong.second), error);
         CHECK_MESSAGE(has(error, program.path), error);
     }
 }

@@ -319,7 +319,9 @@ TEST_CASE(
     "SqliteOutbox: read-only, broken, locked: each refuses the append in its own words, and ends") {
     const std::pair<int, const char*> faults[] = {
         {SQLITE_READONLY, "readonly"}, {SQLITE_IOERR_WRITE, "I/O"}, {SQLITE_BUSY, "locked"}};
-    for (const auto& [code, word] : faults) {
+    for (const auto& fault : faults) {
+        const int code = fault.first;
+        const char* const word = fault.second;
         CAPTURE(word);
         DiskVfs disk;
         BoxWorld world;
