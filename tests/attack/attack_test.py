@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Attacks on a gateway, and a well-behaved pair of users beside them.
 
-usage: attack_test.py PETREL [--seconds S] [NAME...]
+usage: attack_test.py PETREL [--seconds S] [--full] [NAME...]
+
+--full: 100,000 messages to the offline user and 1,000 half-open clients instead of some.
 
 Each attack runs for S seconds (2 by default) against a gateway of its own on loopback. Checked is
 what the gateway answers, that it lives on, and that the pair's messages all arrive in order. Told
@@ -23,11 +25,14 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tools"))
 import program_test  # noqa: E402
+from identity_test import JwtGateway  # noqa: E402
 from program_test import Failure, Gateway, Process, RawSocket, check, run, texts  # noqa: E402
 
 PAIR_RATE = 100      # Messages a second of the well-behaved pair.
 SOCKETS_MAX = 2_000  # Of one attack.
 ATTACKS = {}
+is_full = False
+stolen_token = ""  # Of another app, for who replays it.
 
 
 def attack(*options):
@@ -45,14 +50,19 @@ def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else None
 
 
+def credentials(gateway, user):
+    return ("--token", gateway.token(user)) if isinstance(gateway, JwtGateway) else ()
+
+
 def run_pair(gateway, seconds, name):
     """Sends at a steady pace; returns the milliseconds until each was accepted."""
     count = int(seconds * PAIR_RATE)
-    listen = Process("listen", "--url", gateway.url, "--user", f"good-{name}-b", "--json",
-                     "--count", count)
+    sender, receiver = f"good-{name}-a", f"good-{name}-b"
+    listen = Process("listen", "--url", gateway.url, "--user", receiver, "--json", "--count",
+                     count, *credentials(gateway, receiver))
     listen.wait_event("online")
-    send = Process("send", "--url", gateway.url, "--user", f"good-{name}-a", "--to",
-                   f"good-{name}-b", "--json", stdin=program_test.subprocess.PIPE)
+    send = Process("send", "--url", gateway.url, "--user", sender, "--to", receiver, "--json",
+                   *credentials(gateway, sender), stdin=program_test.subprocess.PIPE)
     began = time.monotonic()
     for i in range(count):
         time.sleep(max(0.0, began + i / PAIR_RATE - time.monotonic()))
@@ -201,23 +211,38 @@ def flood_of_logins(port, end):
             set(codes) <= {0, 409, 503} and 503 in codes)
 
 
-@attack("--inbox-max", "2000")
-def a_hundred_thousand_to_one_offline_user(port, end):
+@attack("--auth", "jwt")
+def replayed_token_of_another_app(port, end):
+    codes = []
+    while time.monotonic() < end or not codes:
+        raw, _ = upgraded(port)
+        codes.append(json.loads(login(raw, "mallory", stolen_token)["dataContent"])["code"])
+    return f"{codes.count(404)} logins: 404", codes[0] == 404 and set(codes) <= {404, 503}
+
+
+@attack()
+def many_messages_to_one_offline_user(port, end):
     raw, _ = upgraded(port)
     login(raw, "mallory", window=0)
+    wanted = 100_000 if is_full else 2_000
     seq = accepted = 0
-    code = None
-    while time.monotonic() < end + 10 and code is None:
+    while accepted < wanted:
         for _ in range(50):
             seq += 1
             raw.send_frame(message(seq, "offline", "x" * 200))
-        while accepted < seq and code is None:
-            packet = raw.read_packet()
-            if packet["type"] == 54:
-                accepted = packet["h"]
-            elif packet["type"] == 52:
-                code = json.loads(packet["dataContent"])["errorCode"]
-    return f"{accepted} accepted, then {code}", code == 308 and accepted == 2000
+        while accepted < seq:
+            accepted = next_packet(raw, 54)["h"]
+    return f"{accepted} accepted", accepted == wanted
+
+
+@attack("--inbox-max", "100")
+def a_full_inbox(port, end):
+    raw, _ = upgraded(port)
+    login(raw, "mallory", window=0)
+    for seq in range(1, 102):
+        raw.send_frame(message(seq, "offline"))
+    code = json.loads(next_packet(raw, 52)["dataContent"])["errorCode"]
+    return f"100 accepted, then {code}", code == 308
 
 
 @attack("--message-rate", "100")
@@ -253,13 +278,14 @@ def a_reader_that_never_reads(port, end):
 @attack()
 def half_open_clients(port, end):
     held = []
-    for i in range(500):
+    count = 1_000 if is_full else 300
+    for i in range(count):
         raw, _ = upgraded(port)
         login(raw, f"gone{i}")
         held.append(raw)
     # Not a word more from any; the heartbeat of 1 s makes that 2.5 s of silence.
     codes = [close_code(raw) for raw in held]
-    return f"{codes.count(4002)} of 500 closed with 4002", codes.count(4002) == 500
+    return f"{codes.count(4002)} of {count} closed with 4002", codes.count(4002) == count
 
 
 # ---- measuring ----
@@ -273,8 +299,13 @@ def perform(function, port, end, results):
 
 
 def measure(name, seconds, folder):
+    global stolen_token
     function, options = ATTACKS[name]
-    gateway = Gateway(folder, *options)
+    if "jwt" in options:
+        gateway = JwtGateway(folder)
+        stolen_token = gateway.token("mallory", "--app", "other")
+    else:
+        gateway = Gateway(folder, *options)
     calm = run_pair(gateway, seconds, "calm")
     before = memory_kib(gateway.process)
     results = multiprocessing.Queue()
@@ -282,12 +313,13 @@ def measure(name, seconds, folder):
         target=perform, args=(function, gateway.port, time.monotonic() + seconds, results))
     attacker.start()
     under_attack = run_pair(gateway, seconds, "attacked")
-    answer, is_right = results.get(timeout=60)
+    answer, is_right = results.get(timeout=300)
     attacker.join(10)
     after = memory_kib(gateway.process)
     check(f"the gateway answers: {answer}", is_right)
     check("and lives on", gateway.process.popen.poll() is None)
-    probe = run("send", "--url", gateway.url, "--user", "good-probe", "--to", "bob", "still here")
+    probe = run("send", "--url", gateway.url, "--user", "good-probe", "--to", "bob",
+                *credentials(gateway, "good-probe"), "still here")
     check("and serves", probe.status == 0, probe.said())
     gateway.kill()
     return (name.replace("_", " "), answer, f"{before / 1024:.1f} -> {after / 1024:.1f} MiB",
@@ -304,12 +336,16 @@ def print_table(rows):
 
 
 def main():
+    global is_full
     args = sys.argv[1:]
     if not args or "--help" in args:
         print(__doc__)
         return 0 if args else 2
     program_test.PETREL = os.path.abspath(args.pop(0))
     seconds = 2.0
+    if "--full" in args:
+        args.remove("--full")
+        is_full = True
     if "--seconds" in args:
         at = args.index("--seconds")
         seconds = float(args[at + 1])
