@@ -1,14 +1,5 @@
 #include "tools/petrel/admin_api.hpp"
 
-#if defined(__clang__)
-// The reader's still empty stack compares a null pointer plus an offset.
-#pragma clang attribute push(__attribute__((no_sanitize("pointer-overflow"))), apply_to = function)
-#endif
-#include <rapidjson/document.h>
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif
-
 #include <algorithm>
 #include <charconv>
 #include <fstream>
@@ -17,6 +8,15 @@
 
 #include "protocol/json_text.hpp"
 #include "tools/petrel/json_line.hpp"
+
+#if defined(__clang__)
+// The reader's still empty stack compares a null pointer plus an offset.
+#pragma clang attribute push(__attribute__((no_sanitize("pointer-overflow"))), apply_to = function)
+#endif
+#include <rapidjson/document.h>
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 
 namespace petrel::tools {
 namespace {
