@@ -30,10 +30,11 @@ const AccountId kAccount{"app", "alice"};
 
 // In memory if the system has such a place: a disk would be the slowest part.
 fs::path folder() {
-    static const fs::path path = [] {
+    // Never destroyed: the exit handler needs it.
+    static const fs::path& path = *[] {
         const fs::path base = fs::is_directory("/dev/shm") ? "/dev/shm" : fs::temp_directory_path();
-        fs::path made = base / ("petrel-fuzz-" + std::to_string(getpid()));
-        fs::create_directories(made);
+        auto* const made = new fs::path(base / ("petrel-fuzz-" + std::to_string(getpid())));
+        fs::create_directories(*made);
         std::atexit([] { fs::remove_all(folder()); });
         return made;
     }();

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/client/engine.hpp"
@@ -68,7 +69,10 @@ private:
     }
 
     // ---- EngineHost ----
-    void connect(std::uint64_t attempt, std::string_view) override { attempt_ = attempt; }
+    void connect(std::uint64_t attempt, std::string_view) override {
+        attempt_ = attempt;
+        is_connecting_ = true;
+    }
     void send_text(std::uint64_t attempt, std::string_view text) override {
         FUZZ_CHECK(attempt == attempt_);
         FUZZ_CHECK(static_cast<bool>(decode(text, engine_.profile())));
@@ -182,7 +186,9 @@ private:
             case 11: engine_.resume(now_); break;
             case 12:
             case 13:
-                engine_.on_connected(now_, attempt(),
+                // A transport opens once; whatever an older one says is dropped.
+                if (!std::exchange(is_connecting_, false)) break;
+                engine_.on_connected(now_, attempt_,
                                      input_.PickValueInArray<const char*>({"petrel.v1", "", "x"}));
                 break;
             case 14: engine_.on_text(now_, attempt(), input_.ConsumeRandomLengthString(512)); break;
@@ -192,6 +198,7 @@ private:
                 engine_.on_drained(now_, attempt());
                 break;
             case 17:
+                is_connecting_ = false;
                 engine_.on_closed(now_, attempt(), input_.ConsumeIntegral<std::uint16_t>(), "1000",
                                   input_.PickValueInArray({0, 404, 503}), std::nullopt);
                 break;
@@ -245,6 +252,7 @@ private:
     std::unique_ptr<Inbox> inbox_ = make_memory_inbox();
     Counted source_;
     std::uint64_t attempt_ = 0;
+    bool is_connecting_ = false;
     std::size_t queued_ = 0;
     std::map<std::string, int> taken_;
     std::map<std::string, int> outcomes_;
