@@ -127,8 +127,10 @@ int main(int argc, char** argv) {
     store_options.dedup_horizon = std::chrono::seconds{1};
     store_options.streams_max = 16;
     petrel::UuidSource epochs;
-    petrel::Gateway gateway(petrel::GatewayOptions{},
-                            petrel::make_memory_message_store(store_options, epochs),
+    petrel::GatewayOptions options;
+    options.logins.per_address = {};  // No limit: nobody else logs in so often.
+    options.logins.per_account = {};
+    petrel::Gateway gateway(options, petrel::make_memory_message_store(store_options, epochs),
                             std::make_unique<petrel::OpenAuthenticator>());
     std::string why;
     const auto port = gateway.start(why);
