@@ -23,14 +23,17 @@ public:
     // False: there is none, nothing is taken.
     bool take(TimePoint now, const Rate& rate) {
         if (time_until(1, now, rate) > Duration::zero()) return false;
-        full_at_ = std::max(full_at_, now) + rate.interval;
+        full_at_ = saturating_add(std::max(full_at_, now), rate.interval);
         return true;
     }
     // Until `count` (at most the burst) can be taken; zero: now.
     Duration time_until(std::size_t count, TimePoint now, const Rate& rate) const {
         if (rate.interval <= Duration::zero() || full_at_ <= now) return Duration::zero();
-        const auto missing = static_cast<Duration::rep>(rate.burst - std::min(count, rate.burst));
-        return std::max(Duration::zero(), full_at_ - now - rate.interval * missing);
+        // No more of the burst than what is left needs: the product must not overflow.
+        const Duration left = full_at_ - now;
+        const auto needed = static_cast<std::size_t>(left / rate.interval) + 1;
+        const std::size_t spare = std::min(rate.burst - std::min(count, rate.burst), needed);
+        return std::max(Duration::zero(), left - rate.interval * static_cast<Duration::rep>(spare));
     }
     bool is_full(TimePoint now) const { return full_at_ <= now; }
 

@@ -47,6 +47,13 @@ TEST_CASE("RateLimit: a long rest fills the bucket and no more") {
     CHECK_FALSE(limit.take(kStart + 24h, rate));
 }
 
+TEST_CASE("RateLimit: a slow rate with a large burst stays within its numbers") {
+    RateLimit limit;
+    const Rate rate{1000h, std::size_t{1} << 60};
+    for (int i = 0; i < 3; ++i) CHECK(limit.take(kStart, rate));
+    CHECK(limit.time_until(1, kStart, rate) == 0s);
+}
+
 TEST_CASE("RateTable: keys do not touch one another") {
     RateTable<std::string> table({1s, 1}, 10);
     CHECK(table.take("a", kStart) == 0s);
