@@ -103,7 +103,8 @@ TEST_CASE("Identity: an expired token is asked for, and the next one logs in") {
     petrel_client* const alice = runtime.client(options);
     petrel_client_login(alice);
     REQUIRE(wait_for_state(ears, PETREL_STATE_ONLINE));
-    CHECK(codes(ears.all(PETREL_EVENT_LOGIN)) == "402 ");
+    REQUIRE(ears.wait_for(PETREL_EVENT_LOGIN, 2));
+    CHECK(codes(ears.all(PETREL_EVENT_LOGIN)) == "402 0 ");
     CHECK(provider.given() == 1);
     send(alice, "alice", "to myself");
     CHECK(ears.wait_for(PETREL_EVENT_MESSAGE));
@@ -121,6 +122,7 @@ TEST_CASE("Identity: a second expired token in a row is final, and login() begin
     petrel_client* const alice = runtime.client(options);
     petrel_client_login(alice);
     REQUIRE(wait_for_state(ears, PETREL_STATE_STOPPED));
+    REQUIRE(ears.wait_for(PETREL_EVENT_LOGIN, 2));
     CHECK(codes(ears.all(PETREL_EVENT_LOGIN)) == "402 402 ");
     CHECK(provider.given() == 1);
     petrel_client_login(alice);
@@ -140,6 +142,7 @@ TEST_CASE("Identity: another user's token is refused for good, and no other is a
     petrel_client* const alice = runtime.client(options);
     petrel_client_login(alice);
     REQUIRE(wait_for_state(ears, PETREL_STATE_STOPPED));
+    REQUIRE(ears.wait_for(PETREL_EVENT_LOGIN));
     CHECK(codes(ears.all(PETREL_EVENT_LOGIN)) == "403 ");
     CHECK(ears.all(PETREL_EVENT_TOKEN_NEEDED).empty());
     petrel_client_destroy(alice);
