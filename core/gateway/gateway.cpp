@@ -243,7 +243,7 @@ void Gateway::on_committed(std::vector<AppendResult>&& results,
         for (const Delivery& delivery : deliveries) {
             TraceEvent event;
             event.event = "committed";
-            event.app = delivery.app;
+            event.app = delivery.message->app;
             event.from = delivery.message->from;
             event.to = delivery.message->to;
             event.fp = &delivery.message->fp;
@@ -265,7 +265,8 @@ void Gateway::on_committed(std::vector<AppendResult>&& results,
             parts[shard_of(result.ticket)].results.push_back(std::move(result));
         }
         for (Delivery& delivery : deliveries) {
-            const unsigned home = shards_[0]->router().home_of(delivery.app, delivery.user);
+            const StoredMessage& message = *delivery.message;
+            const unsigned home = shards_[0]->router().home_of(message.app, message.to);
             parts[home].deliveries.push_back(std::move(delivery));
         }
     }
@@ -274,7 +275,7 @@ void Gateway::on_committed(std::vector<AppendResult>&& results,
         Shard& shard = *shards_[i];
         shard.post([&shard, part = std::move(parts[i])]() mutable {
             shard.router().on_append_results(part.results);
-            shard.router().on_deliveries(std::move(part.deliveries));
+            shard.router().on_deliveries(part.deliveries);
         });
     }
 }

@@ -61,17 +61,32 @@ void Router::on_append_results(const std::vector<AppendResult>& results) {
     }
 }
 
-void Router::on_deliveries(std::vector<Delivery> deliveries) {
+void Router::on_deliveries(const std::vector<Delivery>& deliveries) {
     UserKey key;
-    for (Delivery& delivery : deliveries) {
-        key.app = delivery.app;
-        key.user = delivery.user;
-        const auto user = users_.find(key);
+    Users::iterator user = users_.end();
+    for (const Delivery& delivery : deliveries) {
+        const StoredMessage& message = *delivery.message;
+        if (key.user != message.to || key.app != message.app || user == users_.end()) {
+            key.app = message.app;
+            key.user = message.to;
+            user = users_.find(key);
+        }
         if (user == users_.end()) continue;
         for (const LiveSession& live : user->second.live) {
-            send(shard_of(live.session), DeliverTo{live.session, delivery});
+            const unsigned shard = shard_of(live.session);
+            if (shard == options_.shard) {
+                deliver(live.session, delivery);
+            } else {
+                host_.post(shard, DeliverTo{live.session, delivery});
+            }
         }
     }
+}
+
+// A session only takes note: it needs no queue.
+void Router::deliver(SessionId session, const Delivery& delivery) {
+    const auto found = sessions_.find(session);
+    if (found != sessions_.end()) found->second->on_delivery(delivery);
 }
 
 void Router::on_read(ReadResult result) {
@@ -309,10 +324,7 @@ void Router::erase_if_idle(const UserKey& key) {
 
 // ---- messages ----
 
-void Router::handle(DeliverTo& deliver) {
-    const auto found = sessions_.find(deliver.session);
-    if (found != sessions_.end()) found->second->on_delivery(deliver.delivery);
-}
+void Router::handle(DeliverTo& message) { deliver(message.session, message.delivery); }
 
 void Router::handle(DirectMessage& direct) {
     if (direct.session != 0) {

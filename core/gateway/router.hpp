@@ -87,7 +87,7 @@ public:
 
     // ---- of the store: the parts whose ticket, or whose recipient's home, is this shard ----
     void on_append_results(const std::vector<AppendResult>& results);
-    void on_deliveries(std::vector<Delivery> deliveries);
+    void on_deliveries(const std::vector<Delivery>& deliveries);
     void on_opened(OpenResult result);
     void on_read(ReadResult result);
 
@@ -116,13 +116,14 @@ private:
     using Users = std::unordered_map<UserKey, UserEntry, UserKeyHash>;
 
     void send(unsigned shard, ShardMessage message);
+    void deliver(SessionId session, const Delivery& delivery);
     void drain();
     void handle(LoginAsk& ask);
     void handle(LoginVerdict& verdict);
     void handle(Displace& displace);
     void handle(Displaced& displaced);
     void handle(SessionGone& gone);
-    void handle(DeliverTo& deliver);
+    void handle(DeliverTo& message);
     void handle(DirectMessage& direct);
     void handle(Handled& handled);
     void handle(ReceiptFor& receipt);

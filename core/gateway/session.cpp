@@ -314,7 +314,7 @@ void Session::handle(Login& login) {
         ask.receives = login.v1->window > 0;
         client_window_ = std::min(login.v1->window, options_.push_window_max);
         client_window_bytes_ = std::min(login.v1->window_bytes, options_.push_window_bytes_max);
-        stream_ = ask.outbox.stream;
+        stream_ = std::make_shared<const std::string>(ask.outbox.stream);
         stream_first_ = std::max<Position>(1, ask.outbox.first);
     } else {
         profile_ = login.first_login_time ? ProfileId::kMobileImSdk : ProfileId::kImSdk;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -136,16 +137,19 @@ public:
     bool is_consistent() const;
 
 private:
+    struct PlainAnswer {        // What the ack or the refusal says.
+        bool wants_ack = true;  // It had a fingerprint of its own.
+        bool bridge = false;
+        std::string to;
+        std::string refused_text;  // The packet.
+    };
     // A message handed to the store whose result has not come yet; results come in this order.
     struct PendingAppend {
         Position seq = 0;        // 0: plain.
         Position rx_before = 0;  // The last position taken before it.
         std::uint64_t take = 0;  // Of take_: an older one was rewound meanwhile.
         std::size_t bytes = 0;
-        bool wants_ack = true;  // Plain: it had a fingerprint of its own.
-        bool bridge = false;
-        std::string to;            // Plain: for the ack and the refusal.
-        std::string refused_text;  // Plain: the packet as text.
+        std::unique_ptr<PlainAnswer> plain;  // nullptr for v1.
     };
     struct Refused {  // v1: where the stream stands still (section 4.7).
         Position seq = 0;
@@ -222,6 +226,8 @@ private:
     void violate(std::string_view what);
     void push();
     void report_handled();
+    void add_handled(Position seq, const std::string& sender, const std::string& conv,
+                     std::uint64_t cseq);
     bool complete(Handled& handled);
 
     SessionHost& host_;
@@ -238,9 +244,9 @@ private:
     std::optional<LoginReplyV1> login_reply_;    // v1, while online.
     std::uint32_t client_window_ = 64;           // v1, of its login.
     std::uint32_t client_window_bytes_ = 1 << 20;
-    Position stream_first_ = 1;        // v1, of its login.
-    std::string stream_;               // v1, of its login.
-    std::deque<std::string> waiting_;  // While kDeciding: packets behind the login.
+    Position stream_first_ = 1;                  // v1, of its login.
+    std::shared_ptr<const std::string> stream_;  // v1, of its login.
+    std::deque<std::string> waiting_;            // While kDeciding: packets behind the login.
     std::size_t waiting_bytes_ = 0;
     std::deque<TimePoint> malformed_at_;  // The last malformed_max.
     // After a pause of the process both wait until the socket was looked at (section 4.5).

@@ -14,9 +14,10 @@ namespace {
 std::string_view refusal_text(int code) { return describe(code); }
 
 // Of the same conversation and sender.
-std::vector<Handled>::iterator find_same(std::vector<Handled>& all, const Handled& one) {
+std::vector<Handled>::iterator find_same(std::vector<Handled>& all, const std::string& conv,
+                                         const std::string& sender) {
     return std::find_if(all.begin(), all.end(), [&](const Handled& each) {
-        return each.conv == one.conv && each.sender == one.sender;
+        return each.conv == conv && each.sender == sender;
     });
 }
 
@@ -154,10 +155,11 @@ void Session::take_v1(Data& data, std::size_t frame_bytes) {
 void Session::take_plain(Data& data, std::string_view text) {
     PendingAppend pending;
     pending.bytes = text.size();
-    pending.wants_ack = !data.fp.empty();
-    pending.bridge = data.bridge;
-    pending.to = data.to;
-    pending.refused_text = text;
+    pending.plain = std::make_unique<PlainAnswer>();
+    pending.plain->wants_ack = !data.fp.empty();
+    pending.plain->bridge = data.bridge;
+    pending.plain->to = data.to;
+    pending.plain->refused_text = text;
     if (data.fp.empty()) data.fp = host_.fingerprints().next();
     trace("received", data);
     const bool has_room =
@@ -172,8 +174,6 @@ bool Session::hand_to_store(Data& data, PendingAppend pending) {
     AppendRequest request;
     request.refusal = objection(data);
     request.ticket = id_;
-    request.app = identity_.user.app;
-    request.sender = identity_.user.user;
     if (is_v1()) {
         request.stream = stream_;
         request.seq = data.seq;
@@ -181,11 +181,15 @@ bool Session::hand_to_store(Data& data, PendingAppend pending) {
         request.prev = pending.rx_before;
         request.told = receive_.h();
     }
-    request.fp = std::move(data.fp);
-    request.to = std::move(data.to);
-    request.typeu = data.typeu;
-    request.bridge = data.bridge;
-    request.text = std::move(data.text);
+    request.message = std::make_shared<StoredMessage>();
+    StoredMessage& message = *request.message;
+    message.app = identity_.user.app;
+    message.from = identity_.user.user;
+    message.to = std::move(data.to);
+    message.fp = std::move(data.fp);
+    message.typeu = data.typeu;
+    message.bridge = data.bridge;
+    message.text = std::move(data.text);
     if (!router_.append(std::move(request))) return false;
     pending_bytes_ += pending.bytes;
     pending_.push_back(std::move(pending));
@@ -252,21 +256,22 @@ void Session::on_result_plain(const AppendResult& result, const PendingAppend& p
     switch (result.fate) {
         case AppendResult::Fate::kAccepted:
         case AppendResult::Fate::kDuplicate: {
-            if (!pending.wants_ack) return;
+            if (!pending.plain->wants_ack) return;
             Ack ack;
             ack.fp = result.fp;
-            ack.from = profile_ == ProfileId::kMobileImSdk ? pending.to : kServerUser;
+            ack.from = profile_ == ProfileId::kMobileImSdk ? pending.plain->to : kServerUser;
             ack.to = identity_.user.user;
-            ack.bridge = pending.bridge;
+            ack.bridge = pending.plain->bridge;
             ++counters_.acks_out;
             send(Packet(std::move(ack)));
             return;
         }
         case AppendResult::Fate::kRefused:
-            return send_error(result.code, pending.refused_text, {}, 0, {});
+            return send_error(result.code, pending.plain->refused_text, {}, 0, {});
         case AppendResult::Fate::kFailed:
         case AppendResult::Fate::kNotTaken:
-            return send_error(static_cast<int>(Errc::kBusy), pending.refused_text, {}, 0, {});
+            return send_error(static_cast<int>(Errc::kBusy), pending.plain->refused_text, {}, 0,
+                              {});
     }
 }
 
@@ -339,18 +344,23 @@ void Session::push() {
 void Session::on_accepted(const QosSendDaemon::Settled& settled, const Acceptance*) {
     const Data& message = settled.message;
     ++counters_.handled;
+    if (is_v1()) return add_handled(message.seq, message.from, message.conv, message.cseq);
+    router_.advance(
+        CursorUpdate{identity_.user.app, identity_.user.user, identity_.device, true, message.seq});
     Handled handled{identity_.user, message.seq, message.from, message.conv, message.cseq};
-    if (!is_v1()) {
-        router_.advance(CursorUpdate{identity_.user.app, identity_.user.user, identity_.device,
-                                     true, message.seq});
-        if (!complete(handled)) return;
+    if (complete(handled)) {
+        add_handled(handled.seq, handled.sender, handled.conv, handled.cseq);
     }
-    const auto same = find_same(handled_, handled);
+}
+
+void Session::add_handled(Position seq, const std::string& sender, const std::string& conv,
+                          std::uint64_t cseq) {
+    const auto same = find_same(handled_, conv, sender);
     if (same == handled_.end()) {
-        handled_.push_back(std::move(handled));
+        handled_.push_back(Handled{identity_.user, seq, sender, conv, cseq});
     } else {
-        same->seq = std::max(same->seq, handled.seq);
-        same->cseq = std::max(same->cseq, handled.cseq);
+        same->seq = std::max(same->seq, seq);
+        same->cseq = std::max(same->cseq, cseq);
     }
 }
 
@@ -363,7 +373,7 @@ bool Session::complete(Handled& handled) {
         if (kept.conv != handled.conv || kept.from != handled.sender) return;
         open = std::min(kept.cseq, open.value_or(kept.cseq));
     });
-    const auto held = find_same(held_back_, handled);
+    const auto held = find_same(held_back_, handled.conv, handled.sender);
     if (open && *open < handled.cseq) {
         if (held == held_back_.end()) {
             held_back_.push_back(handled);

@@ -290,6 +290,7 @@ void Shard::begin_input() {
 void Shard::end_turn() {
     is_turn_end_posted_ = false;
     timers_.set_now(loop_->now());
+    shared_.writer->submit(to_store_);  // It begins while the sessions write.
     // A flush may wake other sessions of this shard: until nobody has anything left to say.
     while (!to_flush_.empty()) {
         std::vector<Connection*> batch = std::move(to_flush_);
@@ -301,6 +302,9 @@ void Shard::end_turn() {
     }
     for (const std::uint64_t serial : to_bury_) connections_.erase(serial);
     to_bury_.clear();
+    // Again, for the pages they want, and ahead of the other shards: a login that those decide
+    // comes behind the messages of its losers.
+    shared_.writer->submit(to_store_);
     for (unsigned shard = 0; shard < outgoing_.size(); ++shard) {
         if (outgoing_[shard].empty()) continue;
         shared_.post(shard, std::move(outgoing_[shard]));
@@ -321,13 +325,17 @@ void Shard::end_turn() {
 void Shard::bury(Connection& connection) { to_bury_.push_back(connection.serial()); }
 
 bool Shard::store_append(AppendRequest request) {
-    return shared_.writer->append(std::move(request));
+    return shared_.writer->append(std::move(request), to_store_);
 }
 bool Shard::store_open(OpenRequest request) {
-    return shared_.writer->open_session(std::move(request));
+    return shared_.writer->open_session(std::move(request), to_store_);
 }
-bool Shard::store_read(ReadRequest request) { return shared_.writer->read(std::move(request)); }
-void Shard::store_advance(CursorUpdate update) { shared_.writer->advance(std::move(update)); }
+bool Shard::store_read(ReadRequest request) {
+    return shared_.writer->read(std::move(request), to_store_);
+}
+void Shard::store_advance(CursorUpdate update) {
+    shared_.writer->advance(std::move(update), to_store_);
+}
 
 void Shard::post(unsigned shard, ShardMessage message) {
     outgoing_[shard].push_back(std::move(message));

@@ -91,8 +91,10 @@ private:
     std::unique_ptr<Listener> listener_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;  // By serial.
     std::vector<Connection*> to_flush_;
-    std::vector<std::uint64_t> to_bury_;               // Serials; destroyed at the end of the turn.
-    std::vector<std::vector<ShardMessage>> outgoing_;  // By shard; leave at the end of the turn.
+    std::vector<std::uint64_t> to_bury_;  // Serials; destroyed at the end of the turn.
+    // They leave at the end of the turn, those to the store first.
+    StoreWriter::Batch to_store_;
+    std::vector<std::vector<ShardMessage>> outgoing_;  // By shard.
     bool is_turn_end_posted_ = false;
     std::unique_ptr<EventLoop::Alarm> alarm_;
     std::optional<TimePoint> armed_;

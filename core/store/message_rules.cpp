@@ -259,7 +259,7 @@ std::error_code MessageRules::find_conversation(const ConversationKey& key,
     if (conversation) return {};
     std::uint64_t cseq = 0;
     if (std::error_code error = tables_->find_conversation(key, cseq)) return error;
-    conversation = &conversations_.insert(key, {cseq, false});
+    conversation = &conversations_.insert(key, {cseq, {}, false});
     return {};
 }
 
@@ -294,10 +294,12 @@ std::error_code MessageRules::make_room(User& user, Position& floor, bool& has_r
 // Decides without changing anything: result.fate is kAccepted when the message is to be taken.
 std::error_code MessageRules::judge(const AppendRequest& request, AppendResult& result,
                                     Found& found) {
-    if (std::error_code error = find_user(request.app, request.sender, found.sender)) return error;
-    if (!request.stream.empty()) {
+    const StoredMessage& message = *request.message;
+    if (auto error = find_user(message.app, message.from, found.sender)) return error;
+    if (request.stream) {
         if (found.sender) {
-            if (auto error = find_stream(*found.sender, request.stream, found.stream)) return error;
+            const std::string& stream = *request.stream;
+            if (auto error = find_stream(*found.sender, stream, found.stream)) return error;
         }
         const Position stands =
             std::max(found.stream ? found.stream->row.position : 0, request.told);
@@ -311,11 +313,11 @@ std::error_code MessageRules::judge(const AppendRequest& request, AppendResult& 
         result.code = code;
         return std::error_code();
     };
-    found.digest = payload_digest(request.to, request.typeu, request.text, scratch_);
+    found.digest = payload_digest(message.to, message.typeu, message.text, scratch_);
     if (found.sender) {
         DedupRow row;
         bool is_found = false;
-        const DedupKey key{found.sender->row.id, request.fp};
+        const DedupKey key{found.sender->row.id, message.fp};
         if (std::error_code error = find_dedup(key, row, is_found)) return error;
         if (is_found) {
             if (row.digest != found.digest) return refuse(code_of(Errc::kFingerprintReused));
@@ -328,7 +330,7 @@ std::error_code MessageRules::judge(const AppendRequest& request, AppendResult& 
     if (request.refusal != 0) return refuse(request.refusal);
 
     bool has_room = options_.inbox_max > 0;
-    if (auto error = find_user(request.app, request.to, found.recipient)) return error;
+    if (auto error = find_user(message.app, message.to, found.recipient)) return error;
     if (found.recipient) {
         if (auto error = make_room(*found.recipient, found.recipient_floor, has_room)) return error;
         if (found.recipient->row.last >= kNumberMax) has_room = false;
@@ -340,10 +342,11 @@ std::error_code MessageRules::judge(const AppendRequest& request, AppendResult& 
 
 std::error_code MessageRules::accept(const AppendRequest& request, const Found& found,
                                      AppendResult& result, std::vector<Delivery>& deliveries) {
-    User& sender = found.sender ? *found.sender : create_user(request.app, request.sender);
-    User& recipient = found.recipient                ? *found.recipient
-                      : request.to == request.sender ? sender
-                                                     : create_user(request.app, request.to);
+    StoredMessage& message = *request.message;
+    User& sender = found.sender ? *found.sender : create_user(message.app, message.from);
+    User& recipient = found.recipient              ? *found.recipient
+                      : message.to == message.from ? sender
+                                                   : create_user(message.app, message.to);
     const ConversationKey conversation_key{std::min(sender.row.id, recipient.row.id),
                                            std::max(sender.row.id, recipient.row.id)};
     Conversation* conversation = nullptr;
@@ -368,32 +371,28 @@ std::error_code MessageRules::accept(const AppendRequest& request, const Found& 
     recipient.is_last_moved = true;
     list_changed(recipient);
 
-    auto message = std::make_shared<StoredMessage>();
-    message->from = request.sender;
-    message->to = request.to;
-    message->fp = request.fp;
-    message->typeu = request.typeu;
-    message->bridge = request.bridge;
-    message->text = request.text;
-    message->conv = conversation_of_users(request.sender, request.to);
-    message->cseq = result.cseq;
-    message->send_ts = wall_;
+    if (conversation->name.empty()) {
+        conversation->name = conversation_of_users(message.from, message.to);
+    }
+    message.conv = conversation->name;
+    message.cseq = result.cseq;
+    message.send_ts = wall_;
 
     recipient.pending.push_back(writes_.messages.size());
-    writes_.messages.push_back({recipient.row.id, seq, sender.row.id, now_, message});
-    dedup_[DedupKey{sender.row.id, request.fp}] = {found.digest, result.cseq, wall_, now_};
-    deliveries.push_back({request.app, request.to, seq, std::move(message)});
-    if (!request.stream.empty()) move_stream(sender, found.stream, request.stream, request.seq);
+    writes_.messages.push_back({recipient.row.id, seq, sender.row.id, now_, request.message});
+    dedup_[DedupKey{sender.row.id, message.fp}] = {found.digest, result.cseq, wall_, now_};
+    deliveries.push_back({seq, request.message});
+    if (request.stream) move_stream(sender, found.stream, *request.stream, request.seq);
     return {};
 }
 
 std::error_code MessageRules::append(const AppendRequest& request, AppendResult& result,
                                      std::vector<Delivery>& deliveries) {
-    assert(is_open_ && !request.fp.empty());
+    assert(is_open_ && !request.message->fp.empty());
     result = {};
     result.ticket = request.ticket;
     result.seq = request.seq;
-    result.fp = request.fp;
+    result.fp = request.message->fp;
     Found found;
     std::error_code error = judge(request, result, found);
     if (!error && result.fate == AppendResult::Fate::kAccepted) {
@@ -404,8 +403,8 @@ std::error_code MessageRules::append(const AppendRequest& request, AppendResult&
         result.code = code_of(Errc::kBusy);
         return error;
     }
-    if (result.fate == AppendResult::Fate::kDuplicate && !request.stream.empty()) {
-        move_stream(*found.sender, found.stream, request.stream, request.seq);
+    if (result.fate == AppendResult::Fate::kDuplicate && request.stream) {
+        move_stream(*found.sender, found.stream, *request.stream, request.seq);
     }
     return {};
 }

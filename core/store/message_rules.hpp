@@ -70,6 +70,7 @@ private:
     };
     struct Conversation {
         std::uint64_t cseq = 0;
+        std::string name;  // "" until it is needed.
         bool is_changed = false;
     };
     struct Sweep {

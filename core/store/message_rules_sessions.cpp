@@ -226,7 +226,7 @@ std::error_code MessageRules::read(const ReadRequest& request, ReadResult& resul
         std::size_t bytes = 0;
         for (auto& [seq, message] : rows_) {
             bytes += message->text.size();
-            result.deliveries.push_back({request.app, request.user, seq, std::move(message)});
+            result.deliveries.push_back({seq, std::move(message)});
         }
         Position next = (result.deliveries.empty() ? after : result.deliveries.back().seq) + 1;
         while (!error && next > stored_last && next <= user->row.last &&
@@ -234,7 +234,7 @@ std::error_code MessageRules::read(const ReadRequest& request, ReadResult& resul
             const auto& message = writes_.messages[pending[next - stored_last - 1]].message;
             bytes += message->text.size();
             if (bytes > request.bytes_max && !result.deliveries.empty()) break;
-            result.deliveries.push_back({request.app, request.user, next++, message});
+            result.deliveries.push_back({next++, message});
         }
         rows_.clear();
     }

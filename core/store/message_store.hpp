@@ -18,23 +18,24 @@
 
 namespace petrel {
 
-// A message as accepted: what every recipient gets, whatever its inbox position.
+// A message from the session that took it to the sessions that push it: made once, passed on by
+// pointer. The first part is the sender's, and the store adds the second when it accepts it.
 struct StoredMessage {
+    std::string app;
     std::string from;
     std::string to;
     Fingerprint fp;
     int typeu = 0;
     bool bridge = false;
     std::string text;
+
     std::string conv;
     std::uint64_t cseq = 0;
     WallMillis send_ts = 0;
 };
 
-// One recipient's copy: a position of that user's inbox.
+// A position of its recipient's inbox.
 struct Delivery {
-    std::string app;
-    std::string user;
     Position seq = 0;
     std::shared_ptr<const StoredMessage> message;
 };
@@ -43,16 +44,10 @@ struct Delivery {
 
 struct AppendRequest {
     std::uint64_t ticket = 0;
-    std::string app;
-    std::string sender;
-    std::string stream;  // "" for plain sessions: no positions are looked at.
+    std::shared_ptr<StoredMessage> message;     // The store's from here on. Its fp is never empty.
+    std::shared_ptr<const std::string> stream;  // nullptr for plain: no positions are looked at.
     Position seq = 0;
     Position prev = 0;
-    Fingerprint fp;  // Never empty.
-    std::string to;
-    int typeu = 0;
-    bool bridge = false;
-    std::string text;
     // The session's own objection (303, 304, 306; 0: none). The dedup key is looked up before it.
     int refusal = 0;
     // What this store has told the session of its stream: it stands there at least, even when it

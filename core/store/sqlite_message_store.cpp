@@ -206,6 +206,7 @@ public:
                             bytes += text.size();
                             if (bytes > bytes_max && !rows.empty()) return false;
                             auto message = std::make_shared<StoredMessage>();
+                            message->app = user.app;
                             message->from = select.text(1);
                             message->to = user.name;
                             message->fp = FingerprintBlob::parse(select.text(2));

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
+#include <iterator>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
@@ -113,21 +113,79 @@ struct StoreWriter::Impl {
 
     // ---- the callers' threads ----
 
-    bool push(Request&& request) {
+    static std::size_t text_bytes(const Request& request) {
         const auto* appended = std::get_if<AppendRequest>(&request);
-        const std::size_t bytes = appended ? appended->text.size() : 0;
+        return appended ? appended->message->text.size() : 0;
+    }
+
+    // Keeps room for one more, or says that there is none.
+    bool reserve(const Request& request) {
+        if (is_stopping) return false;
+        const bool is_append = std::holds_alternative<AppendRequest>(request);
+        std::atomic<std::size_t>& count = is_append ? appends_queued : others_queued;
+        if (count.fetch_add(1) >= options.queue_max) {
+            --count;
+            return false;
+        }
+        const std::size_t bytes = text_bytes(request);
+        if (bytes_queued.fetch_add(bytes) + bytes > options.queue_bytes_max && is_append) {
+            --count;
+            bytes_queued -= bytes;
+            return false;
+        }
+        return true;
+    }
+
+    void release(const Request& request) {
+        --(std::holds_alternative<AppendRequest>(request) ? appends_queued : others_queued);
+        bytes_queued -= text_bytes(request);
+    }
+
+    bool push(Request&& request) {
         {
             const std::lock_guard<std::mutex> lock(mutex);
-            if (is_stopping) return false;
-            std::size_t& count = appended ? appends_queued : others_queued;
-            if (count >= options.queue_max) return false;
-            if (appended && bytes_queued + bytes > options.queue_bytes_max) return false;
-            ++count;
-            bytes_queued += bytes;
+            if (!reserve(request)) return false;
             queue.push_back(std::move(request));
         }
         wake.notify_one();
         return true;
+    }
+
+    bool collect(Request&& request, std::vector<Request>& batch) {
+        if (!reserve(request)) return false;
+        batch.push_back(std::move(request));
+        return true;
+    }
+
+    // With the lock. Whether the writer's thread has to know.
+    bool add_cursor(CursorUpdate&& update) {
+        const bool is_first = cursors.empty();
+        if (is_first) cursors_due = Clock::now() + options.cursor_delay_max;
+        cursors.add(std::move(update));
+        return is_first;
+    }
+
+    void submit(std::vector<Request>& requests, std::vector<CursorUpdate>& updates) {
+        bool is_woken = !requests.empty();
+        {
+            const std::lock_guard<std::mutex> lock(mutex);
+            if (is_stopping) {
+                for (const Request& request : requests) release(request);
+                is_woken = false;
+            } else {
+                for (CursorUpdate& update : updates) {
+                    if (add_cursor(std::move(update))) is_woken = true;
+                }
+                if (queue.empty()) {
+                    queue.swap(requests);
+                } else {
+                    std::move(requests.begin(), requests.end(), std::back_inserter(queue));
+                }
+            }
+        }
+        requests.clear();
+        updates.clear();
+        if (is_woken) wake.notify_one();
     }
 
     // ---- the writer's thread ----
@@ -141,26 +199,35 @@ struct StoreWriter::Impl {
     void run() {
         writer_id = std::this_thread::get_id();
         Clock::time_point next_trim = Clock::now() + options.trim_interval;
-        std::vector<Request> batch;
+        std::vector<Request> taken;
+        std::size_t next = 0;  // Of `taken`: those before it are done.
         PendingCursors acks;
         for (;;) {
             {
                 std::unique_lock<std::mutex> lock(mutex);
-                const auto is_due = [&] { return is_stopping || !queue.empty(); };
+                const auto is_due = [&] {
+                    return is_stopping || next < taken.size() || !queue.empty();
+                };
                 Clock::time_point until = next_trim;
                 while (!is_due()) {
                     if (!cursors.empty()) until = std::min(next_trim, cursors_due);
                     if (wake.wait_until(lock, until) == std::cv_status::timeout) break;
                 }
-                take_batch(batch);
-                const bool is_over = is_stopping && batch.empty() && queue.empty();
-                if (!batch.empty() || is_over || Clock::now() >= cursors_due) {
+                if (next == taken.size()) {
+                    taken.clear();
+                    next = 0;
+                    taken.swap(queue);
+                }
+                const bool is_over = is_stopping && taken.empty();
+                if (!taken.empty() || is_over || Clock::now() >= cursors_due) {
                     std::swap(acks, cursors);
                 }
                 if (is_over && acks.empty()) return;
             }
-            if (!batch.empty() || !acks.empty()) work(batch, acks);
-            batch.clear();
+            Request* const begin = taken.data() + next;
+            Request* const end = begin + batch_size(begin, taken.data() + taken.size());
+            if (begin != end || !acks.empty()) work(begin, end, acks);
+            next += static_cast<std::size_t>(end - begin);
             acks = PendingCursors();
             if (Clock::now() >= next_trim) {
                 const bool has_more = trim();
@@ -170,29 +237,24 @@ struct StoreWriter::Impl {
         }
     }
 
-    // With the lock.
-    void take_batch(std::vector<Request>& batch) {
+    // How many go into one transaction; they are queued no more.
+    std::size_t batch_size(const Request* begin, const Request* end) {
         std::size_t bytes = 0;
-        while (!queue.empty() && batch.size() < options.batch_max &&
+        const Request* at = begin;
+        while (at != end && static_cast<std::size_t>(at - begin) < options.batch_max &&
                bytes < options.batch_bytes_max) {
-            Request& request = queue.front();
-            if (const auto* appended = std::get_if<AppendRequest>(&request)) {
-                bytes += appended->text.size();
-                --appends_queued;
-            } else {
-                --others_queued;
-            }
-            batch.push_back(std::move(request));
-            queue.pop_front();
+            bytes += text_bytes(*at);
+            release(*at);
+            ++at;
         }
-        bytes_queued -= bytes;
+        return static_cast<std::size_t>(at - begin);
     }
 
     // Everything in one transaction. When that fails, the cursors alone and then the requests in
     // halves, down to the single one: only what fails alone has failed.
-    void work(std::vector<Request>& batch, PendingCursors& acks) {
-        if (transact(&acks, batch.data(), batch.data() + batch.size())) return;
-        if (!acks.empty() && (batch.empty() || !transact(&acks, nullptr, nullptr))) {
+    void work(Request* begin, Request* end, PendingCursors& acks) {
+        if (transact(&acks, begin, end)) return;
+        if (!acks.empty() && (begin == end || !transact(&acks, nullptr, nullptr))) {
             const std::lock_guard<std::mutex> lock(mutex);
             // Later ones may have come meanwhile. At the end there is no other time to try.
             if (!is_stopping) {
@@ -200,7 +262,7 @@ struct StoreWriter::Impl {
                 cursors_due = Clock::now() + options.cursor_delay_max;
             }
         }
-        do_again(batch.data(), batch.data() + batch.size());
+        do_again(begin, end);
     }
 
     // After a transaction of more than these has failed.
@@ -330,7 +392,7 @@ struct StoreWriter::Impl {
             result.fate = AppendResult::Fate::kFailed;
             result.code = static_cast<int>(Errc::kBusy);
             result.seq = append->seq;
-            result.fp = append->fp;
+            result.fp = append->message->fp;
             std::vector<AppendResult> told;
             told.push_back(std::move(result));
             observer.on_committed(std::move(told), {});
@@ -370,13 +432,15 @@ struct StoreWriter::Impl {
     std::mutex mutex;
     std::condition_variable wake;
     // Under the mutex.
-    std::deque<Request> queue;
-    std::size_t appends_queued = 0;
-    std::size_t others_queued = 0;
-    std::size_t bytes_queued = 0;
+    std::vector<Request> queue;
     PendingCursors cursors;
     Clock::time_point cursors_due;
-    bool is_stopping = false;
+
+    // Changed with the mutex, or by whoever still collects a batch.
+    std::atomic<std::size_t> appends_queued{0};
+    std::atomic<std::size_t> others_queued{0};
+    std::atomic<std::size_t> bytes_queued{0};
+    std::atomic<bool> is_stopping{false};  // Set with the mutex.
 
     // The writer's thread only.
     const Clock::time_point clock_start;
@@ -416,11 +480,30 @@ void StoreWriter::advance(CursorUpdate update) {
     {
         const std::lock_guard<std::mutex> lock(impl_->mutex);
         if (impl_->is_stopping) return;
-        is_first = impl_->cursors.empty();
-        if (is_first) impl_->cursors_due = Clock::now() + impl_->options.cursor_delay_max;
-        impl_->cursors.add(std::move(update));
+        is_first = impl_->add_cursor(std::move(update));
     }
     if (is_first) impl_->wake.notify_one();
+}
+
+bool StoreWriter::append(AppendRequest request, Batch& batch) {
+    return impl_->collect(std::move(request), batch.requests_);
+}
+
+bool StoreWriter::open_session(OpenRequest request, Batch& batch) {
+    return impl_->collect(std::move(request), batch.requests_);
+}
+
+bool StoreWriter::read(ReadRequest request, Batch& batch) {
+    return impl_->collect(std::move(request), batch.requests_);
+}
+
+void StoreWriter::advance(CursorUpdate update, Batch& batch) {
+    batch.cursors_.push_back(std::move(update));
+}
+
+void StoreWriter::submit(Batch& batch) {
+    if (batch.requests_.empty() && batch.cursors_.empty()) return;
+    impl_->submit(batch.requests_, batch.cursors_);
 }
 
 void StoreWriter::stop() {
@@ -444,8 +527,7 @@ StoreWriter::Stats StoreWriter::stats() const {
     stats.appended = impl_->appends_done;
     stats.failed = impl_->requests_failed;
     stats.commit_ns = impl_->commit_time_ns;
-    const std::lock_guard<std::mutex> lock(impl_->mutex);
-    stats.queued = impl_->queue.size();
+    stats.queued = impl_->appends_queued + impl_->others_queued;
     stats.queued_bytes = impl_->bytes_queued;
     return stats;
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "core/store/histogram.hpp"
@@ -62,6 +63,13 @@ public:
         Histogram batch_requests{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
     };
 
+    // What one thread collects and hands over in one piece: one lock and one wake for all of it.
+    class Batch {
+        friend class StoreWriter;
+        std::vector<std::variant<AppendRequest, OpenRequest, ReadRequest>> requests_;
+        std::vector<CursorUpdate> cursors_;
+    };
+
     StoreWriter(std::unique_ptr<MessageStore> store, Observer& observer, Options options);
     ~StoreWriter();  // stop().
 
@@ -70,6 +78,15 @@ public:
     [[nodiscard]] bool open_session(OpenRequest request);
     [[nodiscard]] bool read(ReadRequest request);
     void advance(CursorUpdate update);
+
+    // The same by way of a batch; true: there is room, and it is kept. Queued by submit(), which
+    // leaves the batch empty, in the order of the calls, the cursors ahead of the requests. What is
+    // submitted after stop() is dropped, unanswered.
+    [[nodiscard]] bool append(AppendRequest request, Batch& batch);
+    [[nodiscard]] bool open_session(OpenRequest request, Batch& batch);
+    [[nodiscard]] bool read(ReadRequest request, Batch& batch);
+    void advance(CursorUpdate update, Batch& batch);
+    void submit(Batch& batch);
 
     // Finishes what is queued, then ends the thread. Idempotent. The observer is called until it
     // returns; called by the observer it only takes no more.

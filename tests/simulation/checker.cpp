@@ -43,7 +43,7 @@ void Checker::on_taken(const Device& sender, const std::string& to, std::size_t 
 void Checker::on_committed(const AppendRequest& request, const AppendResult& result,
                            const std::vector<Delivery>& deliveries) {
     if (result.fate != AppendResult::Fate::kAccepted) return;
-    const std::string key = key_of(request.sender, request.fp);
+    const std::string key = key_of(request.message->from, request.message->fp);
     schedule_.note(result.cseq);
     Message& message = messages_[key];
     if (message.is_committed && !message.was_lost) fail("accepted twice: " + key);
@@ -56,7 +56,7 @@ void Checker::on_committed(const AppendRequest& request, const AppendResult& res
         if (message.attempts == 0) fail("reported as never on the wire, then accepted: " + key);
     }
     for (const Delivery& delivery : deliveries) {
-        std::vector<std::string>& inbox = committed_to_[delivery.user];
+        std::vector<std::string>& inbox = committed_to_[delivery.message->to];
         inbox.push_back(key);
         if (delivery.seq != inbox.size()) fail("an inbox position was left out: " + key);
         if (!cseqs_[delivery.message->conv].emplace(result.cseq, key).second) {

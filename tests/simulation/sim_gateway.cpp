@@ -228,7 +228,7 @@ void SimGateway::commit() {
             if (fails) {
                 result.ticket = append->ticket;
                 result.seq = append->seq;
-                result.fp = append->fp;
+                result.fp = append->message->fp;
                 result.fate = AppendResult::Fate::kFailed;
             } else {
                 error = store_->append(*append, result, step.deliveries);
@@ -269,7 +269,7 @@ void SimGateway::commit() {
         begin_input();
         for (Outcome& step : *steps) {
             router_->on_append_results(step.results);
-            router_->on_deliveries(std::move(step.deliveries));
+            router_->on_deliveries(step.deliveries);
             for (OpenResult& opened : step.opened) router_->on_opened(std::move(opened));
             for (ReadResult& page : step.pages) router_->on_read(std::move(page));
         }

@@ -501,7 +501,7 @@ void GatewayWorld::do_request(Request& request) {
         if (is_failing_ || next_fate_) {
             result.ticket = append->ticket;
             result.seq = append->seq;
-            result.fp = append->fp;
+            result.fp = append->message->fp;
             result.fate = next_fate_.value_or(AppendResult::Fate::kFailed);
             next_fate_.reset();
         } else {
@@ -510,7 +510,8 @@ void GatewayWorld::do_request(Request& request) {
         const unsigned shard = shard_of(result.ticket);
         hosts_[shard]->router.on_append_results({result});
         for (Delivery& delivery : deliveries) {
-            Router& home = hosts_[router().home_of(delivery.app, delivery.user)]->router;
+            Router& home =
+                hosts_[router().home_of(delivery.message->app, delivery.message->to)]->router;
             home.on_deliveries({std::move(delivery)});
         }
     } else if (auto* open = std::get_if<OpenRequest>(&request)) {

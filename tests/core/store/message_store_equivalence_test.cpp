@@ -20,16 +20,15 @@ using namespace std::chrono_literals;
 namespace {
 
 bool same(const StoredMessage& a, const StoredMessage& b) {
-    return a.from == b.from && a.to == b.to && a.fp == b.fp && a.typeu == b.typeu &&
-           a.bridge == b.bridge && a.text == b.text && a.conv == b.conv && a.cseq == b.cseq &&
-           a.send_ts == b.send_ts;
+    return a.app == b.app && a.from == b.from && a.to == b.to && a.fp == b.fp &&
+           a.typeu == b.typeu && a.bridge == b.bridge && a.text == b.text && a.conv == b.conv &&
+           a.cseq == b.cseq && a.send_ts == b.send_ts;
 }
 
 bool same(const std::vector<Delivery>& a, const std::vector<Delivery>& b) {
     if (a.size() != b.size()) return false;
     for (std::size_t i = 0; i < a.size(); ++i) {
-        if (a[i].app != b[i].app || a[i].user != b[i].user || a[i].seq != b[i].seq ||
-            !same(*a[i].message, *b[i].message)) {
+        if (a[i].seq != b[i].seq || !same(*a[i].message, *b[i].message)) {
             return false;
         }
     }
@@ -135,35 +134,38 @@ private:
     void append() {
         AppendRequest request;
         if (!sent_.empty() && below(4) == 0) {
-            request = sent_[sent_.size() - 1 - below(std::min<std::size_t>(sent_.size(), 60))];
-            if (below(4) == 0) request.text += "!";
+            request =
+                copy_of(sent_[sent_.size() - 1 - below(std::min<std::size_t>(sent_.size(), 60))]);
+            if (below(4) == 0) request.message->text += "!";
         } else {
-            request.app = app();
-            request.sender = user();
-            request.to = user();
-            request.fp = fingerprints_.next();
-            if (below(10) == 0) request.fp = fingerprint("text" + std::to_string(below(30)));
-            request.typeu = static_cast<int>(below(4)) == 1 ? 3 : 0;
-            request.bridge = below(2) == 0;
-            request.text = std::string(below(300), static_cast<char>('a' + below(26)));
+            request.message = std::make_shared<StoredMessage>();
+            request.message->app = app();
+            request.message->from = user();
+            request.message->to = user();
+            request.message->fp = fingerprints_.next();
+            if (below(10) == 0)
+                request.message->fp = fingerprint("text" + std::to_string(below(30)));
+            request.message->typeu = static_cast<int>(below(4)) == 1 ? 3 : 0;
+            request.message->bridge = below(2) == 0;
+            request.message->text = std::string(below(300), static_cast<char>('a' + below(26)));
             if (below(15) == 0) request.refusal = 306;
         }
         if (below(3) != 0) {
-            request.stream = "stream" + std::to_string(below(5));
-            Position& next = positions_[request.sender + request.stream];
+            request.stream = stream_named("stream" + std::to_string(below(5)));
+            Position& next = positions_[request.message->from + *request.stream];
             request.prev = next > 2 && below(5) == 0 ? next - 1 - below(2) : next;
             request.seq = request.prev + 1 + below(3);
             next = below(10) == 0 ? 0 : request.seq;
         } else {
-            request.stream.clear();
+            request.stream = nullptr;
         }
         request.ticket = static_cast<std::uint64_t>(operations_);
         AppendResult one;
         AppendResult other;
         std::vector<Delivery> ones;
         std::vector<Delivery> others;
-        REQUIRE(!memory_->append(request, one, ones));
-        REQUIRE(!sqlite_->append(request, other, others));
+        REQUIRE(!memory_->append(copy_of(request), one, ones));
+        REQUIRE(!sqlite_->append(copy_of(request), other, others));
         REQUIRE(same(one, other));
         REQUIRE(same(ones, others));
         ++seen_[static_cast<std::size_t>(one.fate)];

@@ -323,8 +323,10 @@ STORE_TEST("the fingerprint is compared with a message of the same transaction, 
         const AppendRequest request = world.request("alice", "bob");
         world.append(request);
         send_many(world, 1);
-        CHECK(world.open_with_cursor("bob", "phone", {epoch, 2, request.fp}).inbox.recovered);
-        CHECK(!world.open_with_cursor("bob", "phone", {epoch, 3, request.fp}).inbox.recovered);
+        CHECK(world.open_with_cursor("bob", "phone", {epoch, 2, request.message->fp})
+                  .inbox.recovered);
+        CHECK(!world.open_with_cursor("bob", "phone", {epoch, 3, request.message->fp})
+                   .inbox.recovered);
     });
 }
 

@@ -25,8 +25,8 @@ STORE_TEST("an accepted message has the next cseq, the wall time and an inbox po
     CHECK(result.send_ts == 1234);
     REQUIRE(world.deliveries().size() == 1);
     const Delivery& delivery = world.deliveries()[0];
-    CHECK(delivery.app == "default");
-    CHECK(delivery.user == "bob");
+    CHECK(delivery.message->app == "default");
+    CHECK(delivery.message->to == "bob");
     CHECK(delivery.seq == 1);
     CHECK(delivery.message->from == "alice");
     CHECK(delivery.message->to == "bob");
@@ -39,9 +39,9 @@ STORE_TEST("an accepted message has the next cseq, the wall time and an inbox po
 STORE_TEST("what is read equals what was delivered") {
     StoreWorld<Form> world;
     AppendRequest request = world.request("alice", "b:o%b", std::string("\0text\xc3\xa9", 7));
-    request.fp = fingerprint("sixteen chars ok");
-    request.typeu = 7;
-    request.bridge = true;
+    request.message->fp = fingerprint("sixteen chars ok");
+    request.message->typeu = 7;
+    request.message->bridge = true;
     world.append(request);
     const StoredMessage sent = *world.deliveries().at(0).message;
     world.reopen();
@@ -75,7 +75,7 @@ STORE_TEST("apps never see one another") {
     StoreWorld<Form> world;
     world.send("alice", "bob");
     AppendRequest other = world.request("alice", "bob");
-    other.app = "other";
+    other.message->app = "other";
 
     const AppendResult result = world.append(other);
 
@@ -87,9 +87,9 @@ STORE_TEST("apps never see one another") {
 STORE_TEST("app and user are two things, wherever the line between them is") {
     StoreWorld<Form> world;
     AppendRequest one = world.request("x", "bc");
-    one.app = "a";
+    one.message->app = "a";
     AppendRequest two = world.request("x", "c");
-    two.app = "ab";
+    two.message->app = "ab";
     world.append(one);
 
     CHECK(world.append(two).cseq == 1);
@@ -122,7 +122,7 @@ STORE_TEST("later appends of a transaction see the earlier ones") {
     world.in_transaction([&] {
         CHECK(world.append(request).fate == Fate::kAccepted);
         CHECK(world.append(world.streamed("alice", "bob", 2)).cseq == 2);
-        request.stream.clear();
+        request.stream = nullptr;
         CHECK(world.append(request).fate == Fate::kDuplicate);
         CHECK(world.positions("bob") == Seqs{1, 2});
     });
@@ -235,7 +235,7 @@ STORE_TEST("a duplicate moves the stream") {
     StoreWorld<Form> world;
     AppendRequest request = world.streamed("alice", "bob", 1, 0, "old");
     world.append(request);
-    request.stream = "new";
+    request.stream = stream_named("new");
     request.seq = 4;
     request.prev = 0;
 
@@ -249,7 +249,7 @@ STORE_TEST("the same fingerprint with another payload is 305 and moves nothing")
     const AppendRequest request = world.streamed("alice", "bob", 1);
     world.append(request);
     const auto refused = [&](auto change) {
-        AppendRequest other = request;
+        AppendRequest other = copy_of(request);
         other.seq = 2;
         other.prev = 1;
         change(other);
@@ -259,11 +259,11 @@ STORE_TEST("the same fingerprint with another payload is 305 and moves nothing")
         CHECK(result.cseq == 0);
     };
 
-    refused([](AppendRequest& other) { other.text += "!"; });
-    refused([](AppendRequest& other) { other.text.clear(); });
-    refused([](AppendRequest& other) { other.to = "carol"; });
-    refused([](AppendRequest& other) { other.typeu = 2; });
-    refused([](AppendRequest& other) { other.refusal = 306, other.text = "x"; });
+    refused([](AppendRequest& other) { other.message->text += "!"; });
+    refused([](AppendRequest& other) { other.message->text.clear(); });
+    refused([](AppendRequest& other) { other.message->to = "carol"; });
+    refused([](AppendRequest& other) { other.message->typeu = 2; });
+    refused([](AppendRequest& other) { other.refusal = 306, other.message->text = "x"; });
     CHECK(world.append(world.streamed("alice", "bob", 2)).fate == Fate::kAccepted);
     CHECK(world.read("carol").last == 0);
 }
@@ -272,8 +272,8 @@ STORE_TEST("text that moved between the fields is another payload") {
     StoreWorld<Form> world;
     AppendRequest request = world.request("alice", "bo", "btext");
     world.append(request);
-    request.to = "bob";
-    request.text = "text";
+    request.message->to = "bob";
+    request.message->text = "text";
 
     CHECK(world.append(request).code == 305);
 }
@@ -282,7 +282,7 @@ STORE_TEST("bridge is no part of the payload") {
     StoreWorld<Form> world;
     AppendRequest request = world.request("alice", "bob");
     world.append(request);
-    request.bridge = true;
+    request.message->bridge = true;
 
     CHECK(world.append(request).fate == Fate::kDuplicate);
 }
@@ -291,10 +291,10 @@ STORE_TEST("senders do not share fingerprints") {
     StoreWorld<Form> world;
     AppendRequest request = world.request("alice", "bob");
     world.append(request);
-    request.sender = "carol";
+    request.message->from = "carol";
 
     CHECK(world.append(request).fate == Fate::kAccepted);
-    request.app = "other";
+    request.message->app = "other";
     CHECK(world.append(request).fate == Fate::kAccepted);
 }
 
@@ -308,7 +308,7 @@ STORE_TEST("a UUID and texts that look like its bytes are different fingerprints
                                     fingerprint("A")};
     for (const Fingerprint& fp : fps) {
         AppendRequest request = world.request("alice", "bob");
-        request.fp = fp;
+        request.message->fp = fp;
         CHECK(world.append(request).fate == Fate::kAccepted);
     }
     world.reopen();
@@ -317,7 +317,7 @@ STORE_TEST("a UUID and texts that look like its bytes are different fingerprints
     for (std::size_t i = 0; i < fps.size(); ++i) {
         CHECK(result.deliveries[i].message->fp == fps[i]);
         AppendRequest request = world.request("alice", "bob");
-        request.fp = fps[i];
+        request.message->fp = fps[i];
         CHECK(world.append(request).fate == Fate::kDuplicate);
     }
 }
@@ -358,7 +358,7 @@ STORE_TEST("a fingerprint is free again when the horizon has passed") {
     CHECK(world.append(request).fate == Fate::kDuplicate);
     world.advance(1);
 
-    request.text = "another";
+    request.message->text = "another";
     CHECK(world.append(request).fate == Fate::kAccepted);
     CHECK(world.append(request).fate == Fate::kDuplicate);
     world.advance(1000);
@@ -394,7 +394,7 @@ STORE_TEST("the dedup rows do not need the message rows") {
     world.reopen();
 
     CHECK(world.append(request).fate == Fate::kDuplicate);
-    request.text += "!";
+    request.message->text += "!";
     CHECK(world.append(request).code == 305);
 }
 

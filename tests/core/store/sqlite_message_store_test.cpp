@@ -69,11 +69,7 @@ struct Opening {
 
 AppendRequest message(FingerprintSource& fingerprints, const std::string& text = "x") {
     AppendRequest request;
-    request.app = "a";
-    request.sender = "alice";
-    request.to = "bob";
-    request.text = text;
-    request.fp = fingerprints.next();
+    request.message = message_of("a", "alice", "bob", text, fingerprints.next());
     return request;
 }
 

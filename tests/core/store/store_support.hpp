@@ -36,6 +36,30 @@ private:
 
 inline Fingerprint fingerprint(const std::string& text) { return Fingerprint::parse(text).value(); }
 
+// As a session hands it over.
+inline std::shared_ptr<StoredMessage> message_of(const std::string& app, const std::string& from,
+                                                 const std::string& to, const std::string& text,
+                                                 const Fingerprint& fp) {
+    auto message = std::make_shared<StoredMessage>();
+    message->app = app;
+    message->from = from;
+    message->to = to;
+    message->text = text;
+    message->fp = fp;
+    return message;
+}
+
+inline std::shared_ptr<const std::string> stream_named(const std::string& name) {
+    return std::make_shared<const std::string>(name);
+}
+
+// With a message of its own.
+inline AppendRequest copy_of(const AppendRequest& request) {
+    AppendRequest copy = request;
+    copy.message = std::make_shared<StoredMessage>(*request.message);
+    return copy;
+}
+
 // A folder of its own, gone with the object.
 class TemporaryFolder {
 public:
@@ -120,17 +144,13 @@ public:
                           const std::string& text = "hello") {
         AppendRequest request;
         request.ticket = ++ticket_;
-        request.app = "default";
-        request.sender = from;
-        request.to = to;
-        request.text = text;
-        request.fp = fingerprints_.next();
+        request.message = message_of("default", from, to, text, fingerprints_.next());
         return request;
     }
     AppendRequest streamed(const std::string& from, const std::string& to, Position seq,
                            std::optional<Position> prev = {}, const std::string& stream = "s") {
         AppendRequest made = request(from, to);
-        made.stream = stream;
+        made.stream = stream_named(stream);
         made.seq = seq;
         made.prev = prev.value_or(seq - 1);
         return made;
@@ -138,9 +158,11 @@ public:
     AppendResult append(const AppendRequest& request) {
         AppendResult result;
         deliveries_.clear();
-        run([&] { REQUIRE(!store_->append(request, result, deliveries_)); });
+        // A copy: the store keeps what it is given, and the test may go on to change its own.
+        const AppendRequest given = copy_of(request);
+        run([&] { REQUIRE(!store_->append(given, result, deliveries_)); });
         CHECK(result.ticket == request.ticket);
-        CHECK(result.fp == request.fp);
+        CHECK(result.fp == request.message->fp);
         CHECK(result.seq == request.seq);
         return result;
     }

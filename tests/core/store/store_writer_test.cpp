@@ -10,230 +10,11 @@
 
 #include <doctest/doctest.h>
 
-#include "core/store/store_writer.hpp"
-#include "tests/core/store/store_support.hpp"
+#include "tests/core/store/writer_world.hpp"
 
 using namespace petrel;
 using namespace petrel::test;
 using namespace std::chrono_literals;
-
-namespace {
-
-// A memory store that fails and stands still as told, and remembers what it was asked.
-class ScriptedStore final : public MessageStore {
-public:
-    // Shared with the test; under the mutex.
-    struct Script {
-        std::mutex mutex;
-        std::condition_variable changed;
-        bool is_closed = false;   // begin() waits while it is.
-        bool is_waiting = false;  // A begin() does.
-        int failing_begins = 0;
-        int failing_commits = 0;     // The next ones.
-        bool is_disk_dead = false;   // All of them.
-        std::string poison;          // Commits with this text fail.
-        std::string poison_at_once;  // Appends of this text fail.
-        bool are_opens_failing = false;
-        bool are_reads_failing = false;
-        bool are_advances_failing = false;
-        int trims_with_more = 0;
-        int begins = 0;
-        int commits = 0;
-        int trims = 0;
-        std::vector<std::pair<std::string, Position>> advances;  // Committed.
-        std::vector<std::int64_t> clocks;
-
-        template <class Condition>
-        void wait(Condition&& condition) {
-            std::unique_lock<std::mutex> lock(mutex);
-            changed.wait(lock, condition);
-        }
-        void set(const std::function<void()>& change) {
-            const std::lock_guard<std::mutex> lock(mutex);
-            change();
-            changed.notify_all();
-        }
-        // The writer stands in begin() from then on, with the batch it has taken.
-        void close() {
-            set([this] { is_closed = true; });
-        }
-        void wait_for_writer() {
-            wait([this] { return is_waiting; });
-        }
-        void open() {
-            set([this] { is_closed = false; });
-        }
-    };
-
-    explicit ScriptedStore(std::shared_ptr<Script> script, std::int64_t last_now = 0)
-        : script_(std::move(script)),
-          inner_(make_memory_message_store({}, epochs_)),
-          last_now_(last_now) {}
-
-    std::error_code begin(std::int64_t now, WallMillis wall) override {
-        std::unique_lock<std::mutex> lock(script_->mutex);
-        script_->is_waiting = true;
-        script_->changed.notify_all();
-        script_->changed.wait(lock, [this] { return !script_->is_closed; });
-        script_->is_waiting = false;
-        ++script_->begins;
-        script_->clocks.push_back(now);
-        script_->changed.notify_all();
-        is_poisoned_ = false;
-        advances_.clear();
-        if (script_->failing_begins > 0) {
-            --script_->failing_begins;
-            return make_error_code(Errc::kBusy);
-        }
-        return inner_->begin(now, wall);
-    }
-
-    std::error_code commit() override {
-        const std::lock_guard<std::mutex> lock(script_->mutex);
-        if (script_->is_disk_dead || script_->failing_commits > 0 || is_poisoned_) {
-            if (script_->failing_commits > 0) --script_->failing_commits;
-            inner_->rollback();
-            return make_error_code(Errc::kBusy);
-        }
-        ++script_->commits;
-        for (auto& advance : advances_) script_->advances.push_back(std::move(advance));
-        script_->changed.notify_all();
-        return inner_->commit();
-    }
-
-    void rollback() override { inner_->rollback(); }
-
-    std::error_code append(const AppendRequest& request, AppendResult& result,
-                           std::vector<Delivery>& deliveries) override {
-        const std::lock_guard<std::mutex> lock(script_->mutex);
-        if (!script_->poison.empty() && request.text == script_->poison) is_poisoned_ = true;
-        if (!script_->poison_at_once.empty() && request.text == script_->poison_at_once) {
-            return make_error_code(Errc::kBusy);
-        }
-        return inner_->append(request, result, deliveries);
-    }
-    std::error_code open_session(const OpenRequest& request, OpenResult& result) override {
-        const std::lock_guard<std::mutex> lock(script_->mutex);
-        if (script_->are_opens_failing) return make_error_code(Errc::kBusy);
-        return inner_->open_session(request, result);
-    }
-    std::error_code advance(const CursorUpdate& update) override {
-        const std::lock_guard<std::mutex> lock(script_->mutex);
-        if (script_->are_advances_failing) return make_error_code(Errc::kBusy);
-        advances_.emplace_back(update.device, update.position);
-        return inner_->advance(update);
-    }
-    std::error_code read(const ReadRequest& request, ReadResult& result) override {
-        const std::lock_guard<std::mutex> lock(script_->mutex);
-        if (script_->are_reads_failing) return make_error_code(Errc::kBusy);
-        return inner_->read(request, result);
-    }
-    std::error_code trim(std::size_t rows_max, bool& has_more) override {
-        const std::lock_guard<std::mutex> lock(script_->mutex);
-        ++script_->trims;
-        const std::error_code error = inner_->trim(rows_max, has_more);
-        has_more = script_->trims_with_more-- > 0;
-        script_->changed.notify_all();
-        return error;
-    }
-    std::error_code renew_epochs() override { return inner_->renew_epochs(); }
-    std::int64_t last_now() const override { return last_now_; }
-    std::string last_error() const override { return "the disk said no"; }
-
-private:
-    NumberedSource epochs_;
-    const std::shared_ptr<Script> script_;
-    const std::unique_ptr<MessageStore> inner_;
-    const std::int64_t last_now_;
-    bool is_poisoned_ = false;
-    std::vector<std::pair<std::string, Position>> advances_;
-};
-
-// Keeps what it was told; read it after stop().
-struct Listener final : StoreWriter::Observer {
-    void on_committed(std::vector<AppendResult>&& told, std::vector<Delivery>&& given) override {
-        order += 'c';
-        for (AppendResult& result : told) results.push_back(std::move(result));
-        for (Delivery& delivery : given) deliveries.push_back(std::move(delivery));
-        if (on_event) on_event();
-    }
-    void on_opened(OpenResult&& result) override {
-        order += 'o';
-        opened.push_back(std::move(result));
-    }
-    void on_read(ReadResult&& result) override {
-        order += 'r';
-        reads.push_back(std::move(result));
-    }
-    void on_store_health(const std::string& error) override { health.push_back(error); }
-
-    std::string order;
-    std::vector<AppendResult> results;
-    std::vector<Delivery> deliveries;
-    std::vector<OpenResult> opened;
-    std::vector<ReadResult> reads;
-    std::vector<std::string> health;
-    std::function<void()> on_event;
-};
-
-struct WriterWorld {
-    explicit WriterWorld(StoreWriter::Options options = quiet(), std::int64_t last_now = 0)
-        : writer(std::make_unique<ScriptedStore>(script, last_now), listener, options) {}
-
-    // Neither cursors nor trim on their own, unless the test says so.
-    static StoreWriter::Options quiet() {
-        StoreWriter::Options options;
-        options.cursor_delay_max = 1h;
-        options.trim_interval = 1h;
-        return options;
-    }
-
-    AppendRequest message(const std::string& text = "x", Position seq = 0) {
-        AppendRequest request;
-        request.ticket = ++ticket;
-        request.app = "a";
-        request.sender = "alice";
-        request.to = "bob";
-        request.text = text;
-        request.fp = fingerprints.next();
-        if (seq > 0) {
-            request.stream = "s";
-            request.seq = seq;
-            request.prev = seq - 1;
-        }
-        return request;
-    }
-    static OpenRequest login(const std::string& device = "phone") {
-        OpenRequest request;
-        request.app = "a";
-        request.user = "bob";
-        request.device = device;
-        request.generation = 1;
-        return request;
-    }
-    static ReadRequest reading() {
-        ReadRequest request;
-        request.app = "a";
-        request.user = "bob";
-        return request;
-    }
-    static CursorUpdate acked(Position position, const std::string& device = "phone") {
-        return {"a", "bob", device, false, position};
-    }
-    std::vector<Fate> fates() const {
-        std::vector<Fate> found;
-        for (const AppendResult& result : listener.results) found.push_back(result.fate);
-        return found;
-    }
-
-    std::shared_ptr<ScriptedStore::Script> script = std::make_shared<ScriptedStore::Script>();
-    Listener listener;
-    NumberedSource fingerprints{1};
-    std::uint64_t ticket = 0;
-    StoreWriter writer;
-};
-
-}  // namespace
 
 TEST_CASE("StoreWriter: results come in the order of the requests, with their deliveries") {
     WriterWorld world;
@@ -434,7 +215,7 @@ TEST_CASE("StoreWriter: only what fails alone has failed") {
             CHECK(result.cseq == (i < 6 ? i + 1 : i == 6 ? 0 : i));
         }
         CHECK(world.listener.results[6].code == 302);
-        CHECK(world.listener.results[6].fp == poison.fp);
+        CHECK(world.listener.results[6].fp == poison.message->fp);
         CHECK(world.listener.results[6].seq == 9);
         CHECK(world.listener.deliveries.size() == 11);
         CHECK(world.writer.stats().failed == 1);
@@ -633,16 +414,21 @@ TEST_CASE("StoreWriter: many threads at once lose nothing") {
     for (int thread = 0; thread < kThreads; ++thread) {
         threads.emplace_back([&world, thread] {
             NumberedSource fingerprints(static_cast<std::uint8_t>(10 + thread));
+            StoreWriter::Batch batch;
             for (int i = 1; i <= kEach; ++i) {
                 AppendRequest request;
-                request.app = "a";
-                request.sender = "sender" + std::to_string(thread);
-                request.to = "bob";
-                request.stream = "s";
+                request.message = message_of("a", "sender" + std::to_string(thread), "bob", "",
+                                             fingerprints.next());
+                request.stream = stream_named("s");
                 request.seq = static_cast<Position>(i);
                 request.prev = request.seq - 1;
-                request.fp = fingerprints.next();
-                while (!world.writer.append(request)) std::this_thread::yield();
+                // Half of the threads one by one, half in pieces of seven.
+                if (thread % 2 == 0) {
+                    while (!world.writer.append(request)) std::this_thread::yield();
+                } else {
+                    while (!world.writer.append(request, batch)) std::this_thread::yield();
+                    if (i % 7 == 0 || i == kEach) world.writer.submit(batch);
+                }
                 if (i % 100 == 0) {
                     while (!world.writer.read(WriterWorld::reading())) std::this_thread::yield();
                     world.writer.advance(WriterWorld::acked(request.seq));
