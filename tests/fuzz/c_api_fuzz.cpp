@@ -1,5 +1,5 @@
-// Calls of the C interface in any order, with a host's transport that reports anything: statuses
-// only, no crash, and no callback after destroy.
+// Calls of the C interface in any order, with a host's transport that reports anything, and often
+// what a server says next: statuses only, no crash, and no callback after destroy.
 
 #include <fuzzer/FuzzedDataProvider.h>
 
@@ -9,10 +9,15 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 #include "petrel/petrel.h"
+#include "protocol/codec.hpp"
 #include "tests/fuzz/check.hpp"
+
+using namespace petrel;
 
 namespace {
 
@@ -32,7 +37,9 @@ public:
             *data = connection;
             return PETREL_OK;
         };
-        table_.send = [](void*, void*, const char*, std::size_t) {};
+        table_.send = [](void* self, void*, const char* text, std::size_t size) {
+            static_cast<Host*>(self)->hear({text, size});
+        };
         table_.close = [](void* self, void* data, std::uint16_t, const char*) {
             static_cast<Host*>(self)->end(static_cast<petrel_connection*>(data));
         };
@@ -49,9 +56,10 @@ public:
         const std::lock_guard lock(mutex_);
         if (open_.empty()) return;
         petrel_connection* const connection = open_.back();
-        switch (input.ConsumeIntegralInRange(0, 3)) {
+        switch (input.ConsumeIntegralInRange(0, 8)) {
             case 0:
-                petrel_connection_opened(connection, input.ConsumeBool() ? "petrel.v1" : "");
+                is_v1_ = input.ConsumeBool();
+                petrel_connection_opened(connection, is_v1_ ? "petrel.v1" : "");
                 break;
             case 1: {
                 const std::string text = input.ConsumeRandomLengthString(256);
@@ -64,7 +72,18 @@ public:
             case 3:
                 petrel_connection_binary(connection, input.ConsumeIntegral<std::uint16_t>());
                 break;
+            case 4: say(welcome(input)); break;
+            case 5: say(next_message()); break;
+            case 6: say(next_ack(input)); break;
+            case 7: say(refusal(input)); break;
+            case 8: say(Kickout{2, "an admin", "", "alice"}); break;
         }
+    }
+    void open(FuzzedDataProvider& input) {
+        const std::lock_guard lock(mutex_);
+        if (open_.empty()) return;
+        is_v1_ = input.ConsumeIntegralInRange(0, 3) > 0;
+        petrel_connection_opened(open_.back(), is_v1_ ? "petrel.v1" : "");
     }
     void end_one() {
         if (petrel_connection* const connection = take_last()) {
@@ -73,6 +92,70 @@ public:
     }
 
 private:
+    ProfileId profile() const { return is_v1_ ? ProfileId::kPetrelV1 : ProfileId::kImSdk; }
+
+    void hear(std::string_view text) {
+        const std::lock_guard lock(mutex_);
+        const Result<Decoded> decoded = decode(text, profile());
+        if (!decoded) return;  // It may speak another profile than opened() was told.
+        if (const auto* data = std::get_if<Data>(&decoded->packet)) {
+            sent_ = data->seq;
+            last_fp_ = data->fp;
+        }
+    }
+    void say(const Packet& packet) {
+        std::string text;
+        encode(packet, profile(), Side::kServer, text);
+        petrel_connection_text(open_.back(), text.data(), text.size());
+    }
+    Packet welcome(FuzzedDataProvider& input) {
+        LoginResponse reply;
+        reply.to = "alice";
+        reply.code = input.PickValueInArray({0, 0, 0, 401, 402, 503});
+        if (is_v1_ && reply.code == 0) {
+            LoginReplyV1& v1 = reply.v1.emplace();
+            v1.session = "s";
+            v1.generation = 1;
+            v1.inbox = {"e", pushed_, pushed_, input.ConsumeBool()};
+            v1.window = 8;
+        }
+        return reply;
+    }
+    Packet next_message() {
+        Data data;
+        data.from = "bob";
+        data.to = "alice";
+        data.qos = true;
+        data.typeu = kTypeuSingle;
+        data.fp = Fingerprint::parse("p-" + std::to_string(++pushed_)).value();
+        data.text = "x";
+        if (is_v1_) {
+            data.seq = data.cseq = pushed_;
+            data.conv = "u:alice:bob";
+        }
+        return data;
+    }
+    Packet next_ack(FuzzedDataProvider& input) {
+        Ack ack;
+        if (is_v1_) {
+            ack.h = input.ConsumeBool() ? sent_ : 1;
+            ack.acc.push_back({1, 1, *ack.h});
+        } else {
+            ack.fp = last_fp_.empty() ? Fingerprint::parse("none").value() : last_fp_;
+            ack.from = "bob";
+            ack.to = "alice";
+        }
+        return ack;
+    }
+    Packet refusal(FuzzedDataProvider& input) {
+        ErrorPacket error;
+        error.code = input.PickValueInArray({301, 302, 303, 304, 305, 308, 402});
+        error.message = "no";
+        error.fp = last_fp_;
+        if (is_v1_) error.seq = sent_;
+        return error;
+    }
+
     petrel_connection* take_last() {
         const std::lock_guard lock(mutex_);
         if (open_.empty()) return nullptr;
@@ -93,6 +176,10 @@ private:
 
     std::mutex mutex_;
     std::vector<petrel_connection*> open_;
+    bool is_v1_ = true;
+    Position sent_ = 0;
+    Position pushed_ = 0;
+    Fingerprint last_fp_;
     petrel_transport table_{};
 };
 
@@ -115,6 +202,8 @@ public:
         options.log_level = PETREL_LOG_NONE;
         options.linger_max_ms = 0;
         options.transport = host_.table();
+        options.profile =
+            input.PickValueInArray<const char*>({"petrel.v1", "im-sdk", "mobileimsdk"});
         options.manual_confirm = input.ConsumeBool();
         options.window = input.ConsumeIntegral<std::uint32_t>();
         options.kept_max = input.ConsumeIntegralInRange<std::uint64_t>(0, 8);
@@ -149,7 +238,7 @@ private:
     }
 
     void step() {
-        switch (input_.ConsumeIntegralInRange(0, 14)) {
+        switch (input_.ConsumeIntegralInRange(0, 19)) {
             case 0: petrel_client_login(client_); break;
             case 1: petrel_client_logout(client_, input_.ConsumeIntegralInRange(-1, 2)); break;
             case 2: send(); break;
@@ -177,7 +266,22 @@ private:
             }
             case 13: host_.report(input_); break;
             case 14: host_.end_one(); break;
+            case 15:
+            case 16: host_.report(input_); break;
+            case 17:
+                petrel_client_login(client_);
+                wait();
+                host_.open(input_);
+                break;
+            case 18:
+            case 19: wait(); break;
         }
+    }
+
+    // Until the engine's thread has done what was asked of it so far.
+    void wait() {
+        petrel_stats stats;
+        petrel_client_stats(client_, &stats, sizeof stats);
     }
 
     FuzzedDataProvider& input_;
