@@ -251,6 +251,46 @@ TEST_CASE("WireStorm: while it refuses, new connections are reset and old ones l
     CHECK(world.storm->stats().refused == 1);
 }
 
+TEST_CASE("WireStorm: of two times of refusing the later one counts") {
+    WireWorld world("at 1s refuse 1h\nat 2s refuse 1s");
+    world.loop.advance(2s);
+    CHECK(world.network.accept()->is_reset);
+    world.loop.advance(1s);
+    CHECK_FALSE(world.network.accept()->is_reset);
+}
+
+TEST_CASE("WireStorm: struck again, its times count from then, and repeated steps stay") {
+    WireWorld world("at 1s cut");
+    world.connect();
+    world.loop.advance(5s);
+    world.connect();
+    world.log.clear();
+    std::string why;
+    const auto steps = parse_wire_script("at 1s cut\nat 0s refuse 10s\nevery 1s stall c>s 1s", why);
+    REQUIRE(world.storm->strike(*steps));
+    world.network.accept();
+    world.loop.advance(999ms);
+    CHECK(world.log == std::vector<std::string>{"refuse 2", "refused 0"});
+    world.loop.advance(1ms);
+    CHECK(world.log == std::vector<std::string>{"refuse 2", "refused 0", "cut 2", "closed 2"});
+    world.loop.advance(9s);
+    world.connect();
+    CHECK(world.log.back() == "opened 3");
+}
+
+TEST_CASE("WireStorm: of what has struck only what is under way counts against its limit") {
+    WireWorld world("");
+    const std::vector<WireStep> steps(kWireStepsMax, [] {
+        WireStep step;
+        step.when = 1s;
+        return step;
+    }());
+    REQUIRE(world.storm->strike(steps));
+    CHECK_FALSE(world.storm->strike({steps.front()}));
+    world.loop.advance(1s);
+    CHECK(world.storm->strike(steps));
+}
+
 TEST_CASE("WireStorm: half-open, a direction vanishes and the other one lives") {
     WireWorld world("at 1s swallow c>s");
     const auto [client, target] = world.connect();

@@ -41,6 +41,7 @@ const std::string& footer() {
             "\n"
             "--script FILE and --wire STEP do to the bytes below the packets what networks do:\n") +
         kWireScriptHelp +
+        "SIGHUP: FILE is read again, and its `at` steps happen, their times counted from then.\n"
         "\n"
         "A wss:// target: without a script the storm speaks TLS to it and ws:// to the clients, "
         "and\n"
@@ -199,13 +200,40 @@ std::vector<WireStep> to_steps(const Faults& faults) {
     return steps;
 }
 
+// nullopt: `why` has a sentence.
+std::optional<std::vector<WireStep>> read_script(const std::string& path, std::string& why) {
+    constexpr std::size_t kScriptBytesMax = 1 << 20;
+    std::ifstream file(path, std::ios::binary);
+    std::string text(kScriptBytesMax + 1, '\0');
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(file.gcount()));
+    if (!file.is_open() || file.bad()) {
+        why = "cannot read " + path;
+        return std::nullopt;
+    }
+    if (text.size() > kScriptBytesMax) {
+        why = path + " is over 1 MiB";
+        return std::nullopt;
+    }
+    auto parsed = parse_wire_script(text, why);
+    if (!parsed) why.insert(0, path + ", ");
+    return parsed;
+}
+
+void strike_again(const StormOptions& options, WireStorm& wire) {
+    std::string why;
+    const auto steps = read_script(options.script_file, why);
+    if (!steps) return log(LogLevel::kError, why + "; nothing has changed");
+    if (!wire.strike(*steps)) log(LogLevel::kError, "too many steps are under way");
+}
+
 // Packets only, bytes only, or bytes in front of packets.
 ExitStatus storm(const StormOptions& options) {
     AsioEventLoop loop;
     NativeListener listener(loop);
     NativeConnector connector(loop);
     AsioByteNetwork network(loop);
-    const bool has_wire = !options.steps.empty();
+    const bool has_wire = !options.steps.empty() || !options.script_file.empty();
     const bool has_packets = !has_wire || options.has_packet_faults();
     const bool is_json = options.common.is_json;
     // It is printed, so that a run can be had again.
@@ -265,6 +293,10 @@ ExitStatus storm(const StormOptions& options) {
         }
         port = *opened;
     }
+    std::optional<HangUpSignal> hang_up;
+    if (wire && !options.script_file.empty()) {
+        hang_up.emplace(loop, [&] { strike_again(options, *wire); });
+    }
     StopSignals signals(loop, [&] {
         if (wire) wire->stop();
         packets.stop();
@@ -283,24 +315,8 @@ ExitStatus storm(const StormOptions& options) {
 std::optional<std::vector<WireStep>> read_steps(const StormOptions& options, std::string& why) {
     std::vector<WireStep> steps;
     if (!options.script_file.empty()) {
-        constexpr std::size_t kScriptBytesMax = 1 << 20;
-        std::ifstream file(options.script_file, std::ios::binary);
-        std::string text(kScriptBytesMax + 1, '\0');
-        file.read(text.data(), static_cast<std::streamsize>(text.size()));
-        text.resize(static_cast<std::size_t>(file.gcount()));
-        if (!file.is_open() || file.bad()) {
-            why = "cannot read " + options.script_file;
-            return std::nullopt;
-        }
-        if (text.size() > kScriptBytesMax) {
-            why = options.script_file + " is over 1 MiB";
-            return std::nullopt;
-        }
-        auto parsed = parse_wire_script(text, why);
-        if (!parsed) {
-            why.insert(0, options.script_file + ", ");
-            return std::nullopt;
-        }
+        auto parsed = read_script(options.script_file, why);
+        if (!parsed) return std::nullopt;
         steps = std::move(*parsed);
     }
     for (const std::string& line : options.wire_lines) {

@@ -20,7 +20,7 @@ enum class WireAction : std::uint8_t {
     kSwallow,     // Half-open: bytes and the end of their sender vanish, for good.
     kRate,        // Bytes a second.
     kSlice,       // Writes of so many bytes at most.
-    kRefuse,      // New connections are reset.
+    kRefuse,      // New connections are reset; a later such step replaces it.
 };
 std::string_view to_string(WireAction action) noexcept;
 

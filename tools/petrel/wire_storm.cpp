@@ -312,9 +312,7 @@ Result<std::uint16_t> WireStorm::start() {
     if (!port) return port;
     timers_.set_now(loop_.now());
     for (const WireStep& step : options_.steps) {
-        if (step.is_repeated) continue;
-        step_timers_.emplace_back(timers_, "wire script", [this, &step] { run_step(step); });
-        step_timers_.back().start(step.when);
+        if (!step.is_repeated) schedule(step);
     }
     timers_.advance_to(timers_.now());  // What is to be so from the beginning.
     rearm();
@@ -329,6 +327,39 @@ void WireStorm::stop() {
     alarm_->disarm();
 }
 
+bool WireStorm::strike(const std::vector<WireStep>& steps) {
+    timers_.set_now(loop_.now());
+    for (auto old = struck_.begin(); old != struck_.end();) {
+        if (!is_over(*old)) {
+            ++old;
+            continue;
+        }
+        step_timers_.erase(&*old);
+        old = struck_.erase(old);
+    }
+    if (struck_.size() + steps.size() > kWireStepsMax) return false;
+    for (const WireStep& step : steps) {
+        if (!step.is_repeated) schedule(struck_.emplace_back(step));
+    }
+    timers_.advance_to(timers_.now());
+    rearm();
+    return true;
+}
+
+void WireStorm::schedule(const WireStep& step) {
+    const auto made =
+        step_timers_.try_emplace(&step, timers_, "wire script", [this, &step] { run_step(step); });
+    made.first->second.start(step.when);
+}
+
+bool WireStorm::is_over(const WireStep& step) const {
+    const auto timer = step_timers_.find(&step);
+    if (timer != step_timers_.end() && timer->second.is_running()) return false;
+    return std::none_of(lasting_.begin(), lasting_.end(), [&](const Lasting& one) {
+        return one.step == &step && one.until > timers_.now();
+    });
+}
+
 void WireStorm::run_step(const WireStep& step) {
     const TimePoint now = timers_.now();
     const bool is_for_good =
@@ -337,7 +368,12 @@ void WireStorm::run_step(const WireStep& step) {
                             : is_for_good ? TimePoint::max()
                                           : now;
     lasting_.erase(std::remove_if(lasting_.begin(), lasting_.end(),
-                                  [now](const Lasting& old) { return old.until <= now; }),
+                                  [&](const Lasting& old) {
+                                      const bool is_replaced =
+                                          step.action == WireAction::kRefuse &&
+                                          old.step->action == WireAction::kRefuse;
+                                      return old.until <= now || is_replaced;
+                                  }),
                    lasting_.end());
     if (until > now) lasting_.push_back({&step, until});
     // A link that is cut leaves the map.

@@ -67,6 +67,9 @@ public:
 
     Result<std::uint16_t> start();
     void stop();  // Resets all connections. Idempotent.
+    // The `at` steps among these happen too, their times counted from now. False, and nothing
+    // changes: more than kWireStepsMax would be under way.
+    bool strike(const std::vector<WireStep>& steps);
 
     Stats stats() const noexcept { return stats_; }
     std::size_t connection_count() const noexcept { return links_.size(); }
@@ -80,7 +83,9 @@ private:
     };
 
     void accept(std::unique_ptr<ByteStream> client, const std::string& peer);
+    void schedule(const WireStep& step);
     void run_step(const WireStep& step);
+    bool is_over(const WireStep& step) const;
     bool is_refusing() const;
     void retire(std::uint64_t number);
     void tell(std::string_view what, std::uint64_t connection, std::string_view peer = {},
@@ -96,7 +101,8 @@ private:
     TimerQueue timers_;
     std::unique_ptr<EventLoop::Alarm> alarm_;
     std::unique_ptr<Door> door_;
-    std::list<Timer> step_timers_;
+    std::list<WireStep> struck_;  // Behind step_timers_ and lasting_.
+    std::map<const WireStep*, Timer> step_timers_;
     std::vector<Lasting> lasting_;
     std::map<std::uint64_t, std::unique_ptr<Link>> links_;
     std::vector<std::unique_ptr<Link>> retired_;  // Until the call into them has returned.
