@@ -326,7 +326,8 @@ void QosSendDaemon::on_fingerprint_ack(const Fingerprint& fp) {
         ++unknown_acks_;
         return;
     }
-    const Fingerprint late = fp;  // `fp` may live in what is erased.
+    // `fp` may live in what is erased. NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
+    const Fingerprint late = fp;
     lost_.erase(lost->second);
     lost_by_fp_.erase(lost);
     listener_.on_late_ack(late);

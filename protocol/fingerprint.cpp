@@ -40,8 +40,10 @@ bool parse_canonical_uuid(std::string_view text, std::array<std::uint8_t, 16>& b
     if (text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-') return false;
     int seen = 0;
     for (std::size_t i = 0; i < bytes.size(); ++i) {
+        // -1 for no digit: a number, no character. NOLINTBEGIN(bugprone-signed-char-misuse)
         const int high = kHexTable[static_cast<unsigned char>(text[kDigitOffset[i]])];
         const int low = kHexTable[static_cast<unsigned char>(text[kDigitOffset[i] + 1U])];
+        // NOLINTEND(bugprone-signed-char-misuse)
         seen |= high | low;  // Negative as soon as one of them is no digit.
         bytes[i] = static_cast<std::uint8_t>((high & 0xf) * 16 + (low & 0xf));
     }

@@ -83,7 +83,7 @@ std::string address_group(std::string_view address) {
     } else if (std::count(address.begin(), address.end(), ':') == 1) {
         address = address.substr(0, address.find(':'));
     }
-    const std::string text(address.substr(0, address.find('%')));
+    std::string text(address.substr(0, address.find('%')));
     in6_addr six{};
     if (inet_pton(AF_INET6, text.c_str(), &six) != 1) return text;
     constexpr std::size_t kNetworkBytes = 8;

@@ -13,7 +13,6 @@
 #include "protocol/error.hpp"
 #include "protocol/utf8.hpp"
 
-using petrel::Errc;
 using petrel::Runtime;
 
 namespace {

@@ -44,7 +44,7 @@ std::string escaped(const std::string& id) {
 }  // namespace
 
 std::string storage_name(const std::string& app, const std::string& user) {
-    const std::string name = escaped(app.empty() ? "default" : app) + "-" + escaped(user);
+    std::string name = escaped(app.empty() ? "default" : app) + "-" + escaped(user);
     if (name.size() <= kNameMax) return name;
     return name.substr(0, kNameMax) + "-" + digest(name);
 }

@@ -189,7 +189,7 @@ void HostTransport::begin(const ConnectOptions& options) {
                                             subprotocol.c_str(), &host_data_);
     if (status == PETREL_OK) {
         is_begun_ = true;
-        connection.release();  // The host's, until it reports the end.
+        (void)connection.release();  // The host's, until it reports the end.
         return;
     }
     is_host_there_ = false;

@@ -244,7 +244,7 @@ private:
     void record_handled();
     void on_handled_recorded(std::error_code error, std::uint64_t era, Position seq,
                              std::size_t count);
-    void set_handled(std::deque<Unhandled>::iterator entry);
+    void set_handled(const std::deque<Unhandled>::iterator& entry);
     std::deque<Unhandled>::iterator find_unhandled(std::uint64_t id);
     void tell_handled();
     void say_handled();

@@ -240,7 +240,7 @@ std::deque<Engine::Impl::Unhandled>::iterator Engine::Impl::find_unhandled(std::
     return found != unhandled_.end() && found->id == id ? found : unhandled_.end();
 }
 
-void Engine::Impl::set_handled(std::deque<Unhandled>::iterator entry) {
+void Engine::Impl::set_handled(const std::deque<Unhandled>::iterator& entry) {
     if (entry->is_handled) return;
     entry->is_handled = true;
     ++confirmed_ahead_;

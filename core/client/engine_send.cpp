@@ -232,7 +232,8 @@ std::error_code Engine::Impl::cancel(TimePoint now, const Fingerprint& fp) {
     }
     const Data* kept = send_.find(fp);
     if (kept == nullptr) return Errc::kUnknown;
-    const Fingerprint id = fp;  // `fp` may live in what goes.
+    // `fp` may live in what goes. NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
+    const Fingerprint id = fp;
     const std::string to = kept->to;
     unsigned attempts = 0;
     send_.cancel(id, &attempts);

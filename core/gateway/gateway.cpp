@@ -289,9 +289,7 @@ void Gateway::on_opened(OpenResult&& result) {
 
 void Gateway::on_read(ReadResult&& result) {
     Shard& shard = *shards_[shard_of(result.ticket)];
-    shard.post([&shard, result = std::move(result)]() mutable {
-        shard.router().on_read(std::move(result));
-    });
+    shard.post([&shard, result = std::move(result)]() mutable { shard.router().on_read(result); });
 }
 
 void Gateway::on_store_health(const std::string& error) {

@@ -27,7 +27,7 @@ void InboxFeed::on_delivery(const Delivery& delivery) {
     }
 }
 
-bool InboxFeed::on_page(ReadResult page) {
+bool InboxFeed::on_page(const ReadResult& page) {
     is_reading_ = false;
     last_ = std::max(last_, page.last);
     for (const Delivery& delivery : page.deliveries) {

@@ -31,7 +31,7 @@ public:
     void on_delivery(const Delivery& delivery);
     // Returns false when positions that should have come are gone from the store: the session
     // cannot go on without telling its client.
-    [[nodiscard]] bool on_page(ReadResult page);
+    [[nodiscard]] bool on_page(const ReadResult& page);
     void on_page_failed() { is_reading_ = false; }
 
     const Delivery* front() const { return queue_.empty() ? nullptr : &queue_.front(); }

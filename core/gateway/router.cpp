@@ -89,9 +89,9 @@ void Router::deliver(SessionId session, const Delivery& delivery) {
     if (found != sessions_.end()) found->second->on_delivery(delivery);
 }
 
-void Router::on_read(ReadResult result) {
+void Router::on_read(const ReadResult& result) {
     const auto found = sessions_.find(result.ticket);
-    if (found != sessions_.end()) found->second->on_page(std::move(result));
+    if (found != sessions_.end()) found->second->on_page(result);
 }
 
 void Router::on_message(ShardMessage message) {
@@ -246,7 +246,7 @@ void Router::handle(OpenResult& result) {
         LoginVerdict verdict;
         verdict.session = pending.ask.session;
         verdict.opened = std::move(result);
-        send(shard_of(verdict.session), std::move(verdict));
+        send(shard_of(pending.ask.session), std::move(verdict));
     }
     finish_login(key, entry);
 }

@@ -41,7 +41,7 @@ public:
     virtual void on_displaced(bool is_same_login, const std::string& device) = 0;
     virtual void on_append_result(const AppendResult& result) = 0;
     virtual void on_delivery(const Delivery& delivery) = 0;
-    virtual void on_page(ReadResult page) = 0;
+    virtual void on_page(const ReadResult& page) = 0;
     virtual void on_direct(const Data& data) = 0;
     virtual void on_receipt(const Receipt& receipt) = 0;
 
@@ -89,7 +89,7 @@ public:
     void on_append_results(const std::vector<AppendResult>& results);
     void on_deliveries(const std::vector<Delivery>& deliveries);
     void on_opened(OpenResult result);
-    void on_read(ReadResult result);
+    void on_read(const ReadResult& result);
 
     // ---- of other shards ----
     void on_message(ShardMessage message);

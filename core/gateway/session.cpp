@@ -416,12 +416,12 @@ void Session::on_token_timer() {
     token_timer_.start_at(token_patience_.look_at());
 }
 
-void Session::refuse_busy_login(std::string message, Duration wait) {
+void Session::refuse_busy_login(const std::string& message, Duration wait) {
     const auto ms = std::chrono::ceil<std::chrono::milliseconds>(wait);
-    refuse_login(static_cast<int>(Errc::kLoginBusy), std::move(message), true, ms.count());
+    refuse_login(static_cast<int>(Errc::kLoginBusy), message, true, ms.count());
 }
 
-void Session::refuse_login(int code, std::string message, bool retry,
+void Session::refuse_login(int code, const std::string& message, bool retry,
                            std::optional<std::int64_t> retry_after_ms) {
     ++counters_.logins_refused;
     counters_.logins.add(code);

@@ -119,7 +119,7 @@ public:
     void on_displaced(bool is_same_login, const std::string& device) override;
     void on_append_result(const AppendResult& result) override;
     void on_delivery(const Delivery& delivery) override;
-    void on_page(ReadResult page) override;
+    void on_page(const ReadResult& page) override;
     void on_direct(const Data& data) override;
     void on_receipt(const Receipt& receipt) override;
 
@@ -190,8 +190,8 @@ private:
     void handle(Echo& echo);
     void refuse_before_login(std::string_view text);
     void login_again(const Login& login);
-    void refuse_busy_login(std::string message, Duration wait);
-    void refuse_login(int code, std::string message, bool retry,
+    void refuse_busy_login(const std::string& message, Duration wait);
+    void refuse_login(int code, const std::string& message, bool retry,
                       std::optional<std::int64_t> retry_after_ms);
     void close(std::uint16_t code, std::string_view reason);
     void kick_out(int code, std::string_view reason, const std::string& device);

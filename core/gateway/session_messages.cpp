@@ -310,13 +310,13 @@ void Session::on_delivery(const Delivery& delivery) {
     host_.want_flush(*this);
 }
 
-void Session::on_page(ReadResult page) {
+void Session::on_page(const ReadResult& page) {
     if (state_ != State::kOnline) return;
     if (page.error) {
         feed_.on_page_failed();
         return;
     }
-    if (!feed_.on_page(std::move(page))) {
+    if (!feed_.on_page(page)) {
         // Retention took what this session had still to get: the next login says so.
         return close(kCloseGoingAway, "older messages are gone, log in again");
     }

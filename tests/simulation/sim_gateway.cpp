@@ -271,7 +271,7 @@ void SimGateway::commit() {
             router_->on_append_results(step.results);
             router_->on_deliveries(step.deliveries);
             for (OpenResult& opened : step.opened) router_->on_opened(std::move(opened));
-            for (ReadResult& page : step.pages) router_->on_read(std::move(page));
+            for (const ReadResult& page : step.pages) router_->on_read(page);
         }
     });
 }

@@ -533,7 +533,7 @@ void GatewayWorld::do_request(Request& request) {
         } else {
             in_transaction([&] { return store_->read(*read, result); });
         }
-        hosts_[shard_of(result.ticket)]->router.on_read(std::move(result));
+        hosts_[shard_of(result.ticket)]->router.on_read(result);
     } else {
         const CursorUpdate& update = std::get<CursorUpdate>(request);
         cursor_updates.push_back(update);

@@ -295,16 +295,17 @@ void BenchLoad::submit(Pair& pair, nanoseconds due) {
     ++pair.submitted;
     ++submitted_;
     pair.unacked.push_back(due);
-    pair.sender->send_async(std::move(request), [this, &pair](petrel::Result<Fingerprint> taken) {
-        if (taken) return;
-        // It has no outcome: counted here, at whose place in the row is nothing to measure any
-        // more.
-        log(LogLevel::kError, "a message was not taken: " + taken.error().message());
-        if (!pair.unacked.empty()) pair.unacked.pop_back();
-        ++pair.settled;
-        ++result_.not_accepted;
-        finish(pair);
-    });
+    pair.sender->send_async(
+        std::move(request), [this, &pair](const petrel::Result<Fingerprint>& taken) {
+            if (taken) return;
+            // It has no outcome: counted here, at whose place in the row is nothing to measure any
+            // more.
+            log(LogLevel::kError, "a message was not taken: " + taken.error().message());
+            if (!pair.unacked.empty()) pair.unacked.pop_back();
+            ++pair.settled;
+            ++result_.not_accepted;
+            finish(pair);
+        });
 }
 
 void BenchLoad::on_sender(Pair& pair, const Event& event) {

@@ -152,9 +152,10 @@ private:
             number = open_.add(fp, request.to, text.size());
         }
         request.text = std::move(text);
-        client_->send_async(std::move(request), [this, fp, number](Result<Fingerprint> taken) {
-            on_queued(fp, number, taken.error());
-        });
+        client_->send_async(std::move(request),
+                            [this, fp, number](const Result<Fingerprint>& taken) {
+                                on_queued(fp, number, taken.error());
+                            });
     }
 
     // ---- on the engine's thread ----

@@ -71,6 +71,7 @@ bool ChildProcess::start(const std::vector<std::string>& arguments, OnLine on_li
     std::vector<char*> pointers;
     std::vector<std::string> copies{"petrel"};
     copies.insert(copies.end(), arguments.begin(), arguments.end());
+    pointers.reserve(copies.size() + 1);
     for (std::string& copy : copies) pointers.push_back(copy.data());
     pointers.push_back(nullptr);
     const pid_t parent = ::getpid();

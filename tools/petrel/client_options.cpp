@@ -116,14 +116,14 @@ void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_requ
                  {std::chrono::milliseconds{1}, std::chrono::hours{24}});
 }
 
-ClientOptions make_client_options(const ClientCommand& command, std::string device) {
+ClientOptions make_client_options(const ClientCommand& command, const std::string& device) {
     ClientOptions options;
     options.engine.profile = profile_by_name(command.profile).value_or(ProfileId::kPetrelV1);
     options.engine.require_v1 = command.require_v1;
     options.engine.user = command.user;
     options.engine.token = command.token;
     options.engine.app = command.app;
-    options.engine.device = command.device.empty() ? std::move(device) : command.device;
+    options.engine.device = command.device.empty() ? device : command.device;
     options.engine.device_class = "desktop";
     options.connect.url = command.url;
     options.connect.tls.ca_file = command.ca_file;

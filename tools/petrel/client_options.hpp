@@ -38,7 +38,7 @@ void add_client_options(CLI::App& app, ClientCommand& command, bool is_user_requ
 
 // Engine and connection options for the command; --insecure is warned about. `device` is used when
 // the command line names none.
-ClientOptions make_client_options(const ClientCommand& command, std::string device);
+ClientOptions make_client_options(const ClientCommand& command, const std::string& device);
 
 // When the event is that a new token is needed, and --token-file holds one: gives it to the client.
 bool renew_token(TokenSource& tokens, Client* client, const Event& event);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -74,9 +75,7 @@ Faults storm_faults() {
     return faults;
 }
 
-std::string percent(double share) {
-    return std::to_string(static_cast<int>(share * 100 + 0.5)) + " %";
-}
+std::string percent(double share) { return std::to_string(std::lround(share * 100)) + " %"; }
 
 std::string describe(const Faults& faults) {
     return percent(faults.drop) + " of the packets dropped, " + percent(faults.duplicate) +

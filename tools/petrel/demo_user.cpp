@@ -98,7 +98,7 @@ public:
         request.to = to;
         request.text = text;
         request.fp = fp;
-        client_->send_async(std::move(request), [this, fp, to](Result<Fingerprint> taken) {
+        client_->send_async(std::move(request), [this, fp, to](const Result<Fingerprint>& taken) {
             if (!taken) return on_event_(rejected(fp, to, taken.error()));
             if (on_queued_) on_queued_(fp, to);
         });

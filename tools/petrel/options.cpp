@@ -133,7 +133,7 @@ CLI::Option* add_websocket_url(CLI::App& app, const std::string& names, std::str
 }
 
 ExitStatus usage_error(const CLI::App& app, std::string_view what) {
-    const std::string name = app.get_name();
+    const std::string& name = app.get_name();
     std::fprintf(stderr, "petrel %s: %.*s\nRun 'petrel %s --help' for more information.\n",
                  name.c_str(), static_cast<int>(what.size()), what.data(), name.c_str());
     return ExitStatus::kUsage;

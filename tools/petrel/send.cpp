@@ -222,7 +222,7 @@ private:
             ++submitting_;
             if (request.qos) open_.add(fp, request.to, request.text.size());
         }
-        client_->send_async(std::move(request), [this, fp](Result<Fingerprint> taken) {
+        client_->send_async(std::move(request), [this, fp](const Result<Fingerprint>& taken) {
             on_queued(fp, taken.error());
         });
     }
