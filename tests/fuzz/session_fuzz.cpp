@@ -262,7 +262,8 @@ private:
     void read_all() {
         for (; appends_seen_ < world_.appends.size(); ++appends_seen_) {
             const AppendRequest& asked = world_.appends[appends_seen_];
-            Position& seen = seen_[asked.sender + '/' + asked.stream];
+            if (!asked.stream) continue;
+            Position& seen = seen_[asked.message->from + '/' + *asked.stream];
             seen = std::max(seen, asked.seq);
         }
         for (End& end : ends_) read(end);
