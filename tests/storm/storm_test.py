@@ -106,13 +106,14 @@ class Case:
         url = f"{scheme}://127.0.0.1:{self.port('storm')}/ws"
         common = ["--url", url, "--json", "--timeout", "60s", "--profile", self.profile, *ca]
         inbox = ["--inbox", self.path("bob.inbox")] if self.has_files else []
-        self.start("bob", "listen", *common, "--user", "bob", *inbox)
+        self.start("bob", "listen", *common, "--user", "bob", *inbox, "--trace",
+                   self.path("bob.trace"))
         self.wait("bob is online", lambda: any(e["event"] == "online" for e in self.events("bob")))
         senders = [f"s{i}" for i in range(self.options.senders)]
         for name in senders:
             outbox = ["--outbox", self.path(name + ".outbox")] if self.has_files else []
-            self.start(name, "send", *common, "--user", name, "--to", "bob", *outbox,
-                       stdin=subprocess.PIPE)
+            self.start(name, "send", *common, "--user", name, "--to", "bob", *outbox, "--trace",
+                       self.path(name + ".trace"), stdin=subprocess.PIPE)
         total = self.feed(senders)
         lost = set()
         for name in senders:
@@ -215,14 +216,9 @@ class Case:
         return sum(counts.values())
 
     def judge(self, total, lost):
-        logs = [self.path(name + ".jsonl") for name in self.children if name != "gateway"]
         order = [] if self.profile == "petrel.v1" else ["--any-order"]
-        result = subprocess.run([self.petrel, "track", "--json", *order, *logs,
-                                 self.path("trace.jsonl")],
-                                stdout=subprocess.PIPE, check=False, text=True)
-        verdict = next((event for event in map(json.loads, result.stdout.splitlines())
-                        if event["event"] == "verdict"), {})
-        problems = []
+        verdict = next((event for event in self.track(*order) if event["event"] == "verdict"), {})
+        problems = self.judge_life()
         if lost and self.profile == "petrel.v1":
             problems.append(f"{len(lost)} lost")
         # Of what a plain sender was told is lost some arrived: only its acks did not come back.
@@ -240,6 +236,30 @@ class Case:
             problems.append("redelivered")
         verdict["given up"] = len(lost)
         return problems, verdict
+
+    def track(self, *flags):
+        logs = [self.path(name + ".jsonl") for name in self.children if name != "gateway"]
+        traces = [self.path(name + ".trace") for name in self.children
+                  if name not in ("gateway", "storm")]
+        result = subprocess.run([self.petrel, "track", "--json", *flags, *logs, *traces,
+                                 self.path("trace.jsonl")],
+                                stdout=subprocess.PIPE, check=False, text=True)
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    def judge_life(self):
+        """The traces tell of the message that took most attempts what its sender said of it."""
+        accepted = max((event for name in self.children if name.startswith("s")
+                        for event in self.events(name) if event["event"] == "accepted"),
+                       key=lambda event: event["attempts"])
+        life = [event["what"] for event in self.track("--fp", accepted["fp"])
+                if event["event"] == "life"]
+        missing = {"queued", "submitted", "attempt", "received", "committed", "accepted",
+                   "settled", "pushed", "arrived", "message", "handed", "handled"} - set(life)
+        problems = [f"no {', '.join(sorted(missing))} in the life of {accepted['fp']}"] \
+            if missing else []
+        if life.count("attempt") != accepted["attempts"]:
+            problems.append(f"{life.count('attempt')} attempts traced, {accepted['attempts']} told")
+        return problems
 
     def end(self, keep):
         for child in self.children.values():

@@ -432,6 +432,41 @@ TEST_CASE("Ledger: messages beyond the limit are counted and spoil the verdict")
     CHECK_FALSE(report.is_ok(true));
 }
 
+TEST_CASE("Ledger: names beyond the limit are counted and spoil the verdict, whatever they name") {
+    Ledger::Options options;
+    options.names_bytes_max = 2'000;
+    const std::string long_name(2'000, 'x');
+    LedgerWorld world(options);
+    world.deliver_all({"a"});
+    REQUIRE(world.ledger.report().is_ok(false));
+    SUBCASE("an app") {
+        world.ledger.queued(world.alice, {long_name, "alice", "b"}, "bob", "phone");
+    }
+    SUBCASE("a sender") { world.ledger.accepted(world.gateway, {"default", long_name, "b"}, {}); }
+    SUBCASE("a recipient") { world.ledger.queued(world.alice, world.key("b"), long_name, "phone"); }
+    SUBCASE("a sending device") {
+        world.ledger.queued(world.alice, world.key("a"), "bob", long_name);
+    }
+    SUBCASE("a fingerprint") { world.queue(long_name); }
+    SUBCASE("a receiving device") { world.hand_up("a", 1, false, long_name); }
+    SUBCASE("a conversation") {
+        Ledger::HandedUp message{"default", "alice", "bob", "a", long_name, 1};
+        world.ledger.handed_up(world.bob, {"default", "bob", "tablet"}, message);
+    }
+    SUBCASE("a user online") { world.ledger.online(world.bob, {"default", long_name, "phone"}); }
+    SUBCASE("many short ones") {
+        for (int i = 0; i < 100; ++i) {
+            const std::string name = "u" + std::to_string(i);
+            world.ledger.online(world.bob, {"default", name, "phone"});
+        }
+    }
+    const Report report = world.ledger.report();
+    CHECK(report.overflow > 0);
+    CHECK_FALSE(report.is_ok(true));
+    // What was known before is known still.
+    CHECK(report.delivered_once == 1);
+}
+
 TEST_CASE("Ledger: devices of a message beyond the limit are counted and spoil the verdict") {
     Ledger::Options options;
     options.devices_per_message_max = 1;

@@ -1,6 +1,7 @@
 #include "tools/petrel/ledger.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace petrel::tools {
@@ -37,7 +38,7 @@ bool is_problem(Verdict verdict) {
 
 }  // namespace
 
-Ledger::Ledger(Options options) : options_(options) {
+Ledger::Ledger(Options options) : options_(options), names_(options.names_bytes_max) {
     options_.messages_max = std::min<std::size_t>(options_.messages_max, kNone - 1);
 }
 
@@ -52,19 +53,27 @@ Ledger::Source Ledger::open_source(std::string_view name) {
 std::uint32_t Ledger::party(std::string_view app, std::string_view user) {
     const std::uint32_t app_name = names_.intern(app);
     const std::uint32_t user_name = names_.intern(user);
-    const auto next = static_cast<std::uint32_t>(parties_.size());
-    const auto [entry, is_new] = party_index_.emplace(pair_key(app_name, user_name), next);
-    if (is_new) parties_.push_back({app_name, user_name});
-    return entry->second;
+    if (app_name == kNone || user_name == kNone) return kNone;
+    const auto found = party_index_.find(pair_key(app_name, user_name));
+    if (found != party_index_.end()) return found->second;
+    if (!names_.take(kEntryBytes)) return kNone;
+    const auto number = static_cast<std::uint32_t>(parties_.size());
+    party_index_.emplace(pair_key(app_name, user_name), number);
+    parties_.push_back({app_name, user_name});
+    return number;
 }
 
 std::uint32_t Ledger::device(const DeviceKey& key) {
     const std::uint32_t owner = party(key.app, key.user);
     const std::uint32_t name = names_.intern(key.device);
-    const auto next = static_cast<std::uint32_t>(devices_.size());
-    const auto [entry, is_new] = device_index_.emplace(pair_key(owner, name), next);
-    if (is_new) devices_.push_back({owner, name});
-    return entry->second;
+    if (owner == kNone || name == kNone) return kNone;
+    const auto found = device_index_.find(pair_key(owner, name));
+    if (found != device_index_.end()) return found->second;
+    if (!names_.take(kEntryBytes)) return kNone;
+    const auto number = static_cast<std::uint32_t>(devices_.size());
+    device_index_.emplace(pair_key(owner, name), number);
+    devices_.push_back({owner, name});
+    return number;
 }
 
 // The device named, or the last one that this source spoke of.
@@ -79,7 +88,9 @@ std::uint32_t Ledger::find_or_add(const MessageKey& key) {
 }
 
 std::uint32_t Ledger::find_or_add(std::uint32_t sender, std::string_view fp) {
-    const FingerprintKey fp_key = FingerprintKey::make(fp, names_);
+    const std::optional<FingerprintKey> made = FingerprintKey::make(fp, names_);
+    if (sender == kNone || !made) return kNone;
+    const FingerprintKey& fp_key = *made;
     const auto hash_of = [](std::uint32_t owner, const FingerprintKey& key_of) {
         return mix_bits(key_of.hash() + owner);
     };
@@ -110,11 +121,15 @@ void Ledger::set_recipient(Message& message, std::string_view app, std::string_v
 void Ledger::append_to_stream(Source source, std::uint32_t index, std::string_view device_name) {
     Message& message = messages_[index];
     const std::uint32_t name = names_.intern(device_name);
-    const auto next = static_cast<std::uint32_t>(streams_.size());
+    if (name == kNone) return;
     // A stream lies within one source: what two runs queued is compared where both queued it.
     const auto key = std::make_tuple(source, pair_key(message.sender, name), message.recipient);
-    const auto [entry, is_new] = stream_index_.emplace(key, next);
-    if (is_new) streams_.emplace_back();
+    auto entry = stream_index_.find(key);
+    if (entry == stream_index_.end()) {
+        if (!names_.take(kStreamBytes)) return;
+        entry = stream_index_.emplace(key, static_cast<std::uint32_t>(streams_.size())).first;
+        streams_.emplace_back();
+    }
     if (message.stream == entry->second) return;
     message.stream = entry->second;
     streams_[entry->second].push_back(index);
@@ -217,10 +232,15 @@ void Ledger::note_first(Message& message, std::uint32_t device_number, const Han
     message.deliveries = static_cast<std::uint32_t>(deliveries_.size() - 1);
     if (!event.cseq || event.conv.empty()) return;
     // Behind a break the conversation may count from an older place.
-    const std::uint64_t key = pair_key(device_number, names_.intern(event.conv));
-    const auto [entry, is_new] = heights_.emplace(key, Height{*event.cseq, taker.breaks});
+    const std::uint32_t conversation = names_.intern(event.conv);
+    if (conversation == kNone) return;
+    const std::uint64_t key = pair_key(device_number, conversation);
+    const auto entry = heights_.find(key);
+    if (entry == heights_.end()) {
+        if (names_.take(kEntryBytes)) heights_.emplace(key, Height{*event.cseq, taker.breaks});
+        return;
+    }
     Height& height = entry->second;
-    if (is_new) return;
     if (height.breaks != taker.breaks) {
         height = {*event.cseq, taker.breaks};
         return;
@@ -249,8 +269,8 @@ void Ledger::online(Source source, const DeviceKey& key) {
     ++state.onlines;
     if (device_number == kNone) return;
     const std::uint32_t owner = devices_[device_number].party;
-    auto& known = state.online_parties;
-    if (std::find(known.begin(), known.end(), owner) == known.end()) known.push_back(owner);
+    const std::uint64_t pair = pair_key(source, owner);
+    if (onlines_.count(pair) == 0 && names_.take(kEntryBytes)) onlines_.insert(pair);
 }
 
 void Ledger::listening(Source source, const DeviceKey& key) {
@@ -312,9 +332,9 @@ bool Ledger::is_uncommitted(const Message& message) const {
 }
 
 void Ledger::mark_listeners() {
-    for (const SourceState& state : sources_) {
-        if (state.has_queued) continue;
-        for (const std::uint32_t owner : state.online_parties) parties_[owner].has_listened = true;
+    for (const std::uint64_t pair : onlines_) {
+        if (sources_[pair >> 32].has_queued) continue;
+        parties_[pair & UINT32_MAX].has_listened = true;
     }
 }
 
@@ -428,7 +448,7 @@ Report Ledger::report() {
     report.redelivered = again_marked_;
     report.after_break = again_unmarked_;
     report.breaks = breaks_;
-    report.overflow = overflow_;
+    report.overflow = overflow_ + names_.refused();
     for (const SourceState& state : sources_) {
         if (state.onlines > 1) report.reconnects += state.onlines - 1;
     }

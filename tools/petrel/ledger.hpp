@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "tools/petrel/ledger_report.hpp"
@@ -45,6 +46,9 @@ public:
     struct Options {
         // About 100 bytes each: 2 GB. Events of later ones are counted (overflow), not judged.
         std::size_t messages_max = 20'000'000;
+        // Users, devices, conversations, fingerprints that are no UUIDs: what a log may call as it
+        // likes. 1 GiB is some 10 million of them. Counted and not judged beyond, as messages are.
+        std::size_t names_bytes_max = std::size_t{1} << 30;
         std::size_t devices_per_message_max = 64;  // A user has 16 (DESIGN section 5).
         std::size_t problems_max = 20;             // Examples that a report carries.
         bool is_order_judged = true;               // Plain profiles promise none under faults.
@@ -110,7 +114,10 @@ public:
     std::size_t size() const noexcept { return messages_.size(); }
 
 private:
-    static constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
+    static constexpr std::uint32_t kNone = NameTable::kNone;
+    // Of memory, for an entry and its place in an index.
+    static constexpr std::size_t kEntryBytes = 80;
+    static constexpr std::size_t kStreamBytes = 160;
     enum Flag : std::uint16_t {
         kQueued = 1 << 0,     // By the sender's own log.
         kOpen = 1 << 1,       // Queued, and no outcome since.
@@ -163,7 +170,6 @@ private:
         std::uint32_t device = kNone;  // The last one it spoke of.
         std::uint64_t onlines = 0;
         bool has_queued = false;
-        std::vector<std::uint32_t> online_parties;  // They listen, unless the source sends.
     };
     struct Height {
         std::uint64_t cseq;
@@ -200,6 +206,8 @@ private:
     std::unordered_map<std::uint64_t, std::uint32_t> device_index_;  // By party and name.
     TripleIndex stream_index_;                           // By source, sending device, recipient.
     std::unordered_map<std::uint64_t, Height> heights_;  // By device and conversation.
+    // Source and party, each once. The party listens, unless the source sends.
+    std::unordered_set<std::uint64_t> onlines_;
     SlotIndex message_index_;
 
     bool has_trace_ = false;

@@ -10,13 +10,24 @@ namespace petrel::tools {
 std::uint32_t NameTable::intern(std::string_view text) {
     const auto found = index_.find(text);
     if (found != index_.end()) return found->second;
+    constexpr std::size_t kNodeBytes = 100;  // A std::string, and its place in the index.
     const auto number = static_cast<std::uint32_t>(names_.size());
+    if (number == kNone || !take(kNodeBytes + text.size())) return kNone;
     names_.emplace_back(text);
     index_.emplace(names_.back(), number);
     return number;
 }
 
-FingerprintKey FingerprintKey::make(std::string_view text, NameTable& names) {
+bool NameTable::take(std::size_t bytes) {
+    if (bytes > bytes_left_) {
+        ++refused_;
+        return false;
+    }
+    bytes_left_ -= bytes;
+    return true;
+}
+
+std::optional<FingerprintKey> FingerprintKey::make(std::string_view text, NameTable& names) {
     FingerprintKey key;
     const auto fp = Fingerprint::parse(text);
     if (fp && fp->is_uuid()) {
@@ -24,7 +35,9 @@ FingerprintKey FingerprintKey::make(std::string_view text, NameTable& names) {
         std::memcpy(&key.low, fp->uuid().data() + 8, 8);
         key.is_uuid = true;
     } else {
-        key.high = names.intern(text);
+        const std::uint32_t name = names.intern(text);
+        if (name == NameTable::kNone) return std::nullopt;
+        key.high = name;
     }
     return key;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -15,15 +16,25 @@
 
 namespace petrel::tools {
 
-// Strings by number, each kept once. Numbers count from 0 in the order of first use.
+// Strings by number, each kept once. Numbers count from 0 in the order of first use. Together with
+// what else its owner keeps for each they take so many bytes at most.
 class NameTable {
 public:
+    static constexpr std::uint32_t kNone = UINT32_MAX;
+
+    explicit NameTable(std::size_t bytes_max = SIZE_MAX) : bytes_left_(bytes_max) {}
+    // kNone: it is new, and there is no room.
     std::uint32_t intern(std::string_view text);
     const std::string& operator[](std::uint32_t number) const { return names_[number]; }
+    // Room for something else; counted as refused if there is none.
+    bool take(std::size_t bytes);
+    std::uint64_t refused() const noexcept { return refused_; }
 
 private:
     std::deque<std::string> names_;  // Never moves what the index points to.
     std::unordered_map<std::string_view, std::uint32_t> index_;
+    std::size_t bytes_left_;
+    std::uint64_t refused_ = 0;
 };
 
 // A fingerprint in 16 bytes: a lower-case UUID itself, anything else by its number among the names.
@@ -32,7 +43,8 @@ struct FingerprintKey {
     std::uint64_t low = 0;
     bool is_uuid = false;
 
-    static FingerprintKey make(std::string_view text, NameTable& names);
+    // nullopt: no room for its name.
+    static std::optional<FingerprintKey> make(std::string_view text, NameTable& names);
     std::string to_string(const NameTable& names) const;
     friend bool operator==(const FingerprintKey& a, const FingerprintKey& b) noexcept {
         return a.high == b.high && a.low == b.low && a.is_uuid == b.is_uuid;

@@ -52,6 +52,7 @@ struct TrackOptions {
     bool shows_all = false;
     std::string html;
     std::size_t messages_max = Ledger::Options().messages_max;
+    std::size_t names_bytes_max = Ledger::Options().names_bytes_max;
 };
 
 // The same file named twice would double every line of it.
@@ -205,6 +206,7 @@ ExitStatus track(const TrackOptions& options) {
     Ledger::Options ledger_options;
     ledger_options.is_order_judged = !options.is_any_order;
     ledger_options.messages_max = options.messages_max;
+    ledger_options.names_bytes_max = options.names_bytes_max;
     if (!options.html.empty()) ledger_options.problems_max = TrackPage::kProblemsMax;
     Ledger ledger(ledger_options);
     LedgerReader reader(ledger);
@@ -254,6 +256,11 @@ void add_track(CLI::App& root, ExitStatus& exit) {
                     "Judge so many messages, of about 100 bytes of memory each; events of more are "
                     "counted, and then the verdict is not ok")
         ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 31))
+        ->capture_default_str();
+    app->add_option("--names-bytes-max", options->names_bytes_max,
+                    "Memory for names of users, devices and conversations, and for fingerprints "
+                    "that are no UUIDs; events beyond are counted, and then the verdict is not ok")
+        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 40))
         ->capture_default_str();
     app->add_flag("--all", options->shows_all, "One line for every message, not for problems only");
     app->add_flag("--allow-pending", options->is_pending_allowed,
