@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/store/sqlite_blobs.hpp"
+#include "core/store/sqlite_rows.hpp"
 
 namespace petrel {
 namespace {
@@ -143,7 +144,7 @@ private:
         code = select.step();
         if (code == SQLITE_ROW) {
             device_ = select.text(0);
-            if (device_.empty()) return SQLITE_CORRUPT;
+            if (!row::is_id(device_)) return SQLITE_CORRUPT;
             if (wanted.empty() || wanted == device_) return SQLITE_OK;
             why = path + " is the inbox of device '" + device_ + "', not of '" + wanted +
                   "': name no device, or another file";
@@ -164,6 +165,9 @@ private:
             cursor_->epoch = get_cursor_.text(0);
             cursor_->seq = get_cursor_.number(1);
             cursor_->fp = FingerprintBlob::parse(get_cursor_.text(2));
+            if (!row::is_id(cursor_->epoch) || !row::is_number(get_cursor_.integer(1))) {
+                return SQLITE_CORRUPT;
+            }
         }
         get_cursor_.reset();
         if (code == SQLITE_DONE) return SQLITE_CORRUPT;
@@ -190,7 +194,15 @@ private:
             data.conv = messages.text(9);
             data.cseq = messages.number(10);
             data.text = messages.text(11);
-            if (data.seq == 0) return SQLITE_CORRUPT;
+            const bool has_numbers = data.seq != 0 && row::is_number(messages.integer(1)) &&
+                                     row::is_number(messages.integer(10)) &&
+                                     row::is_int(messages.integer(6)) &&
+                                     row::is_time(messages.integer(8));
+            const bool has_texts = row::is_id(message.epoch) && is_valid_utf8(data.from) &&
+                                   is_valid_utf8(data.to) && is_valid_utf8(data.conv) &&
+                                   is_valid_utf8(data.text);
+            const bool has_fp = !data.fp.empty() || !data.qos;
+            if (!has_numbers || !has_texts || !has_fp) return SQLITE_CORRUPT;
         }
         return code == SQLITE_DONE ? SQLITE_OK : code;
     }

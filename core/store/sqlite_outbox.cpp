@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <deque>
+#include <limits>
 #include <sqlite3.h>
 #include <utility>
 
 #include "core/store/sqlite_blobs.hpp"
+#include "core/store/sqlite_rows.hpp"
 
 namespace petrel {
 namespace {
@@ -157,7 +159,13 @@ private:
             read(messages, 6, record.taken_at);
             message.text = messages.text(7);
             last_id_ = messages.integer(8);
-            if (message.fp.empty()) return SQLITE_CORRUPT;
+            const bool has_numbers = row::is_int(messages.integer(2)) &&
+                                     row::is_time(messages.integer(5)) &&
+                                     row::is_time(messages.integer(6)) && row::is_number(last_id_);
+            if (message.fp.empty() || !row::is_address(message.to) ||
+                !is_valid_utf8(message.text) || !has_numbers) {
+                return SQLITE_CORRUPT;
+            }
         }
         if (code != SQLITE_DONE) return code;
         SqliteStatement outcomes;
@@ -174,7 +182,16 @@ private:
             read(outcomes, 4, record.cseq);
             read(outcomes, 5, record.send_ts);
             record.attempts = static_cast<unsigned>(outcomes.integer(6));
-            if (record.fp.empty() || record.outcome > Outcome::kUnknown) return SQLITE_CORRUPT;
+            const std::int64_t outcome = outcomes.integer(2);
+            const bool is_outcome =
+                outcome >= 0 && outcome <= static_cast<std::int64_t>(Outcome::kUnknown);
+            const bool has_numbers =
+                row::is_int(outcomes.integer(3)) && row::is_number(outcomes.integer(4)) &&
+                row::is_time(outcomes.integer(5)) && row::is_number(outcomes.integer(6)) &&
+                outcomes.integer(6) <= std::numeric_limits<unsigned>::max();
+            if (record.fp.empty() || !row::is_address(record.to) || !is_outcome || !has_numbers) {
+                return SQLITE_CORRUPT;
+            }
         }
         return code == SQLITE_DONE ? SQLITE_OK : code;
     }

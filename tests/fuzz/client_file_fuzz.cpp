@@ -104,7 +104,7 @@ std::string good_inbox() {
 }
 
 void check(const Data& data) {
-    FUZZ_CHECK(!data.fp.empty());
+    FUZZ_CHECK(!data.fp.empty() || !data.qos);
     FUZZ_CHECK(is_valid_utf8(data.text));
     FUZZ_CHECK(is_valid_utf8(data.to));
     FUZZ_CHECK(data.seq <= kNumberMax);

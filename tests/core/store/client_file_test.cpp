@@ -209,9 +209,22 @@ TEST_CASE(
 }
 
 TEST_CASE("ClientFile: a row that makes no sense is set aside") {
-    for (const char* sql : {"INSERT INTO message VALUES(9, x'', 'bob', 0, 1, 0, NULL, NULL, 'a')",
-                            "INSERT INTO outcome VALUES(1, x'61', 'bob', 77, 0, NULL, NULL, 1)",
-                            "DROP TABLE outcome"}) {
+    for (const char* sql :
+         {"INSERT INTO message VALUES(9, x'', 'bob', 0, 1, 0, NULL, NULL, 'a')",
+          "INSERT INTO message VALUES(9, x'61', CAST(x'ff' AS TEXT), 0, 1, 0, NULL, NULL, 'a')",
+          "INSERT INTO message VALUES(9, x'61', hex(zeroblob(129)), 0, 1, 0, NULL, NULL, 'a')",
+          "INSERT INTO message VALUES(9, x'61', 'bob', 4294967296, 1, 0, NULL, NULL, 'a')",
+          "INSERT INTO message VALUES(9, x'61', 'bob', 0, 1, 0, -9223372036854775808, NULL, 'a')",
+          "INSERT INTO message VALUES(9, x'61', 'bob', 0, 1, 0, NULL, 9223372036854775807, 'a')",
+          "INSERT INTO message VALUES(9, x'61', 'bob', 0, 1, 0, NULL, NULL, CAST(x'ff' AS TEXT))",
+          "INSERT INTO message VALUES(9223372036854775807, x'61', 'bob', 0, 1, 0, NULL, NULL, '')",
+          "INSERT INTO outcome VALUES(1, x'61', 'bob', 77, 0, NULL, NULL, 1)",
+          "INSERT INTO outcome VALUES(1, x'61', 'bob', 256, 0, NULL, NULL, 1)",
+          "INSERT INTO outcome VALUES(1, x'61', CAST(x'ff' AS TEXT), 0, 0, NULL, NULL, 1)",
+          "INSERT INTO outcome VALUES(1, x'61', 'bob', 0, 4294967296, NULL, NULL, 1)",
+          "INSERT INTO outcome VALUES(1, x'61', 'bob', 0, 0, -1, NULL, 1)",
+          "INSERT INTO outcome VALUES(1, x'61', 'bob', 0, 0, NULL, NULL, -1)",
+          "DROP TABLE outcome"}) {
         CAPTURE(std::string(sql));
         BoxWorld world;
         fill(world, 1);

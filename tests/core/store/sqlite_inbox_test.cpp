@@ -1,3 +1,5 @@
+#include <sqlite3.h>
+
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
@@ -143,6 +145,37 @@ TEST_CASE("SqliteInbox: a damaged file is set aside") {
 }
 
 // ---- the cursor ----
+
+TEST_CASE("SqliteInbox: a row that makes no sense is set aside") {
+    for (const char* sql :
+         {"UPDATE device SET name = ''", "UPDATE device SET name = CAST(x'ff' AS TEXT)",
+          "UPDATE device SET name = hex(zeroblob(129))", "UPDATE cursor SET epoch = ''",
+          "UPDATE cursor SET epoch = CAST(x'ff' AS TEXT)",
+          "UPDATE cursor SET epoch = hex(zeroblob(129))", "UPDATE cursor SET seq = -1",
+          "UPDATE cursor SET seq = 9007199254740992",
+          "UPDATE message SET epoch = CAST(x'ff' AS TEXT)", "UPDATE message SET seq = 0",
+          "UPDATE message SET seq = 9007199254740992",
+          "UPDATE message SET sender = CAST(x'ff' AS TEXT)",
+          "UPDATE message SET recipient = CAST(x'ff' AS TEXT)", "UPDATE message SET fp = x''",
+          "UPDATE message SET typeu = 4294967296", "UPDATE message SET conv = CAST(x'ff' AS TEXT)",
+          "UPDATE message SET cseq = -1", "UPDATE message SET text = CAST(x'ff' AS TEXT)"}) {
+        CAPTURE(std::string(sql));
+        BoxWorld world;
+        {
+            auto inbox = world.inbox();
+            inbox->on_resume("e", 0);
+            inbox->append(incoming(1, 2), world.answer());
+            world.settle();
+        }
+        sqlite3* connection = nullptr;
+        REQUIRE(sqlite3_open(world.path().c_str(), &connection) == SQLITE_OK);
+        REQUIRE(sqlite3_exec(connection, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
+        sqlite3_close(connection);
+        auto opened = world.try_inbox(world.path());
+        REQUIRE_FALSE(bool(opened));
+        CHECK(world.why_says(world.path() + ".corrupt-1"));
+    }
+}
 
 TEST_CASE("SqliteInbox: the cursor says what is stored, not what is on its way") {
     DiskVfs disk;
