@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "core/store/inbox.hpp"
@@ -26,14 +27,26 @@ public:
     // process crashes there.
     Disk(Schedule& schedule, Probe on_step) : schedule_(schedule), on_step_(std::move(on_step)) {}
 
+    // Waits while the disk is full.
     void write(std::string what, std::function<void()> effect, std::function<void()> report);
+    // Fails while the disk is full, and when `effect` does: then `report` hears of it.
+    void try_write(std::string what, std::function<bool()> effect,
+                   std::function<void(std::error_code)> report);
     void crash();  // Forgets what is under way.
+    void fill(Duration duration) { full_until_ = schedule_.now() + duration; }
+    TimePoint full_until() const { return full_until_; }
 
 private:
     Schedule& schedule_;
     Probe on_step_;
+    bool is_full() const { return schedule_.now() < full_until_; }
+    void run(TimePoint when, std::string what, std::function<void()> effect,
+             std::function<void()> report);
+    TimePoint next_time();
+
     std::uint64_t life_ = 0;
     TimePoint last_{};
+    TimePoint full_until_{};
 };
 
 // What a file would hold; outlives the process.

@@ -64,6 +64,9 @@ constexpr Switch kSwitches[] = {
     {"token-end", &Faults::token_end},
     {"kick", &Faults::kick},
     {"logout", &Faults::logout},
+    {"hints", &Faults::hints},
+    {"disk-full", &Faults::disk_full},
+    {"manual", &Faults::manual},
     {"second-device", &Faults::second_device},
     {"large", &Faults::large},
     {"refused", &Faults::refused},
@@ -373,6 +376,11 @@ private:
         });
         repeat(faults_.logout, seconds{80} / share,
                [this] { any_client().log_out(schedule_.random(milliseconds{1}, seconds{10})); });
+        repeat(faults_.hints, seconds{40} / share, [this] {
+            any_client().lose_network(schedule_.random(milliseconds{1}, seconds{10}));
+        });
+        repeat(faults_.disk_full, seconds{60} / share,
+               [this] { any_client().fill_disk(schedule_.random(milliseconds{10}, seconds{10})); });
         repeat(faults_.client_crash, seconds{60} / share, [this] {
             SimClient& client = any_client();
             if (!client.device().is_plain) client.crash();
@@ -483,6 +491,10 @@ Faults faults_of(const Options& options) {
     // Not those of seeds that have found bugs: they stay the runs that they were.
     const std::uint64_t of_seven = options.seed % 7;
     faults.token_end = faults.token_end || of_seven == 1 || of_seven == 5;
+    const std::uint64_t of_thirteen = options.seed % 13;
+    faults.hints = faults.hints || of_thirteen == 5 || of_thirteen == 12;
+    faults.disk_full = faults.disk_full || of_thirteen == 9 || of_thirteen == 12;
+    faults.manual = faults.manual || of_thirteen == 5 || of_thirteen == 9 || of_thirteen == 12;
     return faults;
 }
 

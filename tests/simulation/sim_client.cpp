@@ -65,15 +65,17 @@ SimClient::SimClient(Schedule& schedule, const Faults& faults, Checker& checker,
       dial_(std::move(dial)),
       chart_(std::move(chart)),
       fingerprints_(schedule.random()()),
-      disk_(schedule, [this](const std::string& step) {
-          if (crashes_at(step)) return true;
-          // Now and then the process dies exactly between two durable steps.
-          if (is_calm_ || !faults_.client_crash || device_.is_plain) return false;
-          if (!schedule_.chance(0.002)) return false;
-          schedule_.after({}, [this] { crash(); });
-          disk_.crash();
-          return true;
-      }) {
+      disk_(schedule,
+            [this](const std::string& step) {
+                if (crashes_at(step)) return true;
+                // Now and then the process dies exactly between two durable steps.
+                if (is_calm_ || !faults_.client_crash || device_.is_plain) return false;
+                if (!schedule_.chance(0.002)) return false;
+                schedule_.after({}, [this] { crash(); });
+                disk_.crash();
+                return true;
+            }),
+      is_manual_(faults.manual && !device_.is_plain && schedule.chance(0.5)) {
     checker_.on_device(device_);
     token_ = device_.user + "/" + device_.device + " 0";
 }
@@ -104,6 +106,9 @@ void SimClient::start() {
     options.token = token_;
     options.device = device_.device;
     options.window = window_;
+    options.manual_confirm = is_manual_;
+    confirmed_.clear();
+    suspend_told_at_.reset();
     if (device_.is_plain) {
         outbox_ = make_memory_outbox();
         inbox_ = make_memory_inbox();
@@ -111,6 +116,10 @@ void SimClient::start() {
         outbox_ = make_sim_outbox(outbox_file_, disk_);
         inbox_ = make_sim_inbox(inbox_file_, disk_, [this](const InboxMessage& message) {
             checker_.on_recorded(device_, message);
+            if (is_manual_ && confirmed_.erase(message.data.fp) == 0) {
+                checker_.fail("recorded as handled, and never confirmed: " + device_.user + " " +
+                              message.data.fp.to_string());
+            }
         });
     }
     asleep_until_ = schedule_.now();
@@ -155,6 +164,10 @@ void SimClient::crash() {
 void SimClient::suspend(Duration duration) {
     if (schedule_.now() + duration <= asleep_until_) return;
     has_slept_ = true;
+    if (faults_.hints && !is_asleep() && schedule_.chance(0.5)) {
+        suspend_told_at_ = schedule_.now();
+        input([this](Engine& engine) { engine.suspend(schedule_.now()); });
+    }
     asleep_until_ = schedule_.now() + duration;
     schedule_.at(asleep_until_, [this, life = life_] {
         if (life == life_) wake();
@@ -175,6 +188,42 @@ void SimClient::log_in_again() {
         dials_ = 0;
         quick_since_.reset();
         engine.login(schedule_.now());
+    });
+}
+
+void SimClient::lose_network(Duration duration) {
+    if (!engine_ || is_asleep()) return;
+    chart("no network, says the system");
+    quick_since_.reset();
+    input([this](Engine& engine) { engine.network_lost(schedule_.now()); });
+    schedule_.after(duration, [this, life = life_] {
+        if (life != life_) return;
+        input([this](Engine& engine) {
+            dials_ = 0;
+            quick_since_.reset();
+            engine.network_available(schedule_.now());
+        });
+    });
+}
+
+void SimClient::fill_disk(Duration duration) {
+    chart("disk full");
+    disk_.fill(duration);
+}
+
+// Most at once, others so late that later ones are confirmed before them.
+void SimClient::confirm_later(const MessageEvent& message) {
+    const Duration delay = schedule_.chance(0.5)
+                               ? Duration{0}
+                               : schedule_.random(Duration{0}, std::chrono::seconds{2});
+    schedule_.after(delay, [this, life = life_, id = message.id, fp = message.fp] {
+        if (life != life_) return;
+        input([this, id, fp](Engine& engine) {
+            confirmed_.insert(fp);
+            if (const std::error_code error = engine.confirm(schedule_.now(), id)) {
+                checker_.fail("a confirmation was refused: " + error.message());
+            }
+        });
     });
 }
 
@@ -296,7 +345,14 @@ void SimClient::wake() {
     std::deque<std::function<void(Engine&)>> deferred = std::move(deferred_);
     deferred_.clear();
     const std::uint64_t life = life_;
-    input([this](Engine& engine) { engine.advance_to(schedule_.now()); });
+    input([this](Engine& engine) {
+        if (const auto told_at = std::exchange(suspend_told_at_, std::nullopt)) {
+            // Its clocks stood still.
+            if (online_since_) *online_since_ += schedule_.now() - *told_at;
+            engine.resume(schedule_.now());
+        }
+        engine.advance_to(schedule_.now());
+    });
     for (auto& what : deferred) {
         if (life == life_) input(std::move(what));
     }
@@ -366,6 +422,7 @@ void SimClient::give(const Event& event) {
         chart("handed up " + message->fp.to_string() + " of " + message->from +
               (message->is_redelivered ? ", redelivered" : ""));
         checker_.on_message(device_, *message);
+        if (is_manual_) confirm_later(*message);
     } else if (const auto* outcome = std::get_if<OutcomeEvent>(&event)) {
         chart("outcome of " + outcome->record.fp.to_string() + ": " +
               std::string(outcome_name(outcome->record.outcome)) + " after " +
@@ -414,6 +471,7 @@ void SimClient::on_state(const StateEvent& event) {
 void SimClient::check_expiry(const Fingerprint& fp) {
     const auto found = expiries_.find(fp);
     if (found == expiries_.end() || asleep_until_ > found->second) return;
+    if (disk_.full_until() > found->second) return;
     if (schedule_.now() - found->second > std::chrono::seconds{1}) {
         checker_.fail("told as expired too late: " + device_.user + " " + fp.to_string());
     }

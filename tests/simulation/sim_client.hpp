@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -43,6 +44,8 @@ public:
     void crash();
     void suspend(Duration duration);
     void log_out(Duration duration);
+    void lose_network(Duration duration);  // As the system tells the app; packets go on.
+    void fill_disk(Duration duration);
     void expect_kick();  // Somebody else logs in with this account and device.
     std::string login_of_another_process();
     std::string_view subprotocol() const;
@@ -86,6 +89,7 @@ private:
     void check_expiry(const Fingerprint& fp);
     void check_plain_retry(std::string_view text);
     void log_in_again();
+    void confirm_later(const MessageEvent& message);
     void chart(const std::string& what);
     void give(const Event& event);
     void on_state(const StateEvent& event);
@@ -127,6 +131,9 @@ private:
     std::optional<TimePoint> wake_at_;
     TimePoint asleep_until_{};
     bool has_slept_ = false;
+    std::optional<TimePoint> suspend_told_at_;
+    const bool is_manual_;                               // It confirms by itself.
+    std::set<Fingerprint> confirmed_;                    // By this process, and not recorded yet.
     std::deque<std::function<void(Engine&)>> deferred_;  // While asleep: what waits outside.
     std::string token_;
     std::uint64_t tokens_ = 0;
