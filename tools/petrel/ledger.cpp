@@ -46,7 +46,7 @@ Ledger::Source Ledger::open_source(std::string_view name) {
     SourceState state{};
     state.name = names_.intern(name);
     state.device = kNone;
-    sources_.push_back(std::move(state));
+    sources_.push_back(state);
     return static_cast<Source>(sources_.size() - 1);
 }
 
