@@ -99,7 +99,7 @@ private:
     Schedule schedule_;
     const Faults faults_ = Faults::none();
     Traffic traffic_;
-    Checker checker_{schedule_};
+    Checker checker_{schedule_, false};
     SimGateway gateway_{schedule_, faults_, checker_};
     SimClient alice_{schedule_,
                      faults_,

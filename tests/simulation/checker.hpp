@@ -21,7 +21,9 @@ namespace petrel::sim {
 // up at the first one that breaks a guarantee.
 class Checker {
 public:
-    explicit Checker(Schedule& schedule) : schedule_(schedule) {}
+    // `is_lossless`: no packet is lost, and no connection.
+    Checker(Schedule& schedule, bool is_lossless)
+        : schedule_(schedule), is_lossless_(is_lossless) {}
 
     struct Device {
         std::string user;
@@ -90,6 +92,7 @@ private:
     static std::string key_of(const std::string& sender, const Fingerprint& fp);
 
     Schedule& schedule_;
+    const bool is_lossless_;
     std::map<std::string, Message> messages_;
     std::map<Device, Arrivals> devices_;
     // Keys, by recipient; position n of the inbox at n - 1.

@@ -101,7 +101,7 @@ public:
           faults_(faults_of(options)),
           is_lossless_(faults_.is_lossless()),
           schedule_(options.seed),
-          checker_(schedule_),
+          checker_(schedule_, is_lossless_),
           gateway_(schedule_, faults_, checker_) {
         const bool has_plain = options.with_plain && options.seed % 4 == 3;
         for (unsigned i = 0; i < options.clients; ++i) {
