@@ -1,8 +1,7 @@
 #include "daemons/qos_receive.hpp"
 
 #include <algorithm>
-#include <iterator>
-#include <utility>
+#include <chrono>
 
 namespace petrel {
 
@@ -10,6 +9,17 @@ namespace {
 
 // A sweep every 0 ms would keep the owner's timer queue spinning.
 constexpr Duration kSweepMin = std::chrono::milliseconds{1};
+// What one sweep forgets at most, some 100 us of work; the next one comes after kSweepMin.
+constexpr int kSweptAtOnce = 1024;
+
+// Half of what 31 bits of milliseconds reach: what is older is seen to be so, whatever the clock
+// has come to.
+constexpr Duration kMemoryMax = std::chrono::hours{24 * 10};
+
+std::uint32_t to_millis(TimePoint at) noexcept {
+    const auto millis = std::chrono::floor<std::chrono::milliseconds>(at.time_since_epoch());
+    return static_cast<std::uint32_t>(millis.count()) & IdTable::kTimeMax;
+}
 
 }  // namespace
 
@@ -20,6 +30,7 @@ QosReceiveDaemon::QosReceiveDaemon(DaemonContext& context, Listener& listener, O
       ack_timer_(context.timers(), "qos-receive-ack", [this] { say(false); }),
       sweep_timer_(context.timers(), "qos-receive-sweep", [this] { sweep(); }) {
     options_.dedup_sweep = std::max(options_.dedup_sweep, kSweepMin);
+    options_.dedup_memory = std::min(options_.dedup_memory, kMemoryMax);
 }
 
 void QosReceiveDaemon::on_online(Position resume, std::size_t window,
@@ -121,82 +132,96 @@ void QosReceiveDaemon::say(bool with_gap) {
     listener_.on_ack_due(ack);
 }
 
-std::string QosReceiveDaemon::key_of(std::string_view sender, const Fingerprint& fp) {
-    std::string key;
-    key.reserve(sender.size() + 1 + Fingerprint::kTextMax);
-    key.append(sender);
-    key.push_back('\0');  // A fingerprint has none, so the last one always ends the sender.
-    fp.append_to(key);
-    return key;
+QosReceiveDaemon::Plain::Plain(DaemonContext& context)
+    : secret{context.random(0, UINT64_MAX), context.random(0, UINT64_MAX)} {}
+
+IdTable::Id QosReceiveDaemon::id_of(std::string_view sender, const Fingerprint& fp) const {
+    // The fingerprint first, behind its length, so that it cannot run into the sender.
+    KeyedHash hash(plain_->secret);
+    const char head = static_cast<char>(fp.text().size());  // 0: a UUID.
+    hash.add({&head, 1});
+    if (fp.is_uuid()) {
+        hash.add({reinterpret_cast<const char*>(fp.uuid().data()), fp.uuid().size()});
+    } else {
+        hash.add(fp.text());
+    }
+    hash.add(sender);
+    return hash.finish();
+}
+
+Slot QosReceiveDaemon::find_seen(std::string_view sender, const Fingerprint& fp) const {
+    return plain_ ? plain_->seen.find(id_of(sender, fp)) : kNoSlot;
 }
 
 QosReceiveDaemon::Verdict QosReceiveDaemon::on_data(std::string_view sender,
                                                     const Fingerprint& fp) {
-    std::string key = key_of(sender, fp);
-    const auto found = seen_.find(key);
-    if (found == seen_.end()) {
-        if (options_.dedup_entries_max == 0) return Verdict::kTake;
-        while (seen_.size() >= options_.dedup_entries_max) forget_oldest();
-        in_hand_.push_back(Seen{std::move(key), context_.now(), false});
-        seen_.emplace(in_hand_.back().key, std::prev(in_hand_.end()));
+    if (options_.dedup_entries_max == 0) return Verdict::kTake;
+    if (!plain_) plain_ = std::make_unique<Plain>(context_);
+    IdTable& seen = plain_->seen;
+    const IdTable::Id id = id_of(sender, fp);
+    const std::uint32_t now = to_millis(context_.now());
+    const Slot found = seen.find(id);
+    if (found == kNoSlot) {
+        while (seen.size() >= options_.dedup_entries_max) forget_oldest();
+        seen.add(id, now);
         if (!sweep_timer_.is_running()) sweep_timer_.start(options_.dedup_sweep);
         return Verdict::kTake;
     }
     ++duplicates_;
     // Who still retransmits it needs the memory from now on.
-    const SeenList::iterator seen = found->second;
-    seen->at = context_.now();
-    SeenList& list = list_of(*seen);
-    list.splice(list.end(), list, seen);
-    if (seen->is_handled && is_online_) listener_.on_ack_due(sender, fp);
+    seen.touch(found, now);
+    if (seen.is_marked(found) && is_online_) listener_.on_ack_due(sender, fp);
     return Verdict::kDuplicate;
 }
 
 void QosReceiveDaemon::on_handled(std::string_view sender, const Fingerprint& fp) {
-    const auto found = seen_.find(key_of(sender, fp));
-    if (found != seen_.end()) {
-        const SeenList::iterator seen = found->second;
-        if (seen->is_handled) return;
-        seen->is_handled = true;
-        seen->at = context_.now();
-        handled_.splice(handled_.end(), in_hand_, seen);
+    const Slot found = find_seen(sender, fp);
+    if (found != kNoSlot) {
+        if (plain_->seen.is_marked(found)) return;
+        plain_->seen.mark(found, to_millis(context_.now()));
     }
     if (is_online_) listener_.on_ack_due(sender, fp);
 }
 
 void QosReceiveDaemon::forget(std::string_view sender, const Fingerprint& fp) {
-    const auto found = seen_.find(key_of(sender, fp));
-    if (found == seen_.end()) return;
-    const SeenList::iterator seen = found->second;
-    seen_.erase(found);
-    list_of(*seen).erase(seen);
-    if (seen_.empty()) sweep_timer_.stop();
+    const Slot found = find_seen(sender, fp);
+    if (found == kNoSlot) return;
+    plain_->seen.remove(found);
+    if (plain_->seen.size() == 0) sweep_timer_.stop();
 }
 
 void QosReceiveDaemon::forget_oldest() {
-    SeenList& list = handled_.empty() ? in_hand_ : handled_;
-    seen_.erase(list.front().key);
-    list.pop_front();
+    IdTable& seen = plain_->seen;
+    const Slot handled = seen.oldest(true);
+    seen.remove(handled != kNoSlot ? handled : seen.oldest(false));
 }
 
 void QosReceiveDaemon::sweep() {
-    const TimePoint now = context_.now();
-    for (SeenList* list : {&in_hand_, &handled_}) {
-        while (!list->empty() && now - list->front().at >= options_.dedup_memory) {
-            seen_.erase(list->front().key);
-            list->pop_front();
+    IdTable& seen = plain_->seen;
+    const std::uint32_t now = to_millis(context_.now());
+    const auto memory = std::chrono::ceil<std::chrono::milliseconds>(options_.dedup_memory);
+    int left = kSweptAtOnce;
+    for (const bool is_handled : {false, true}) {
+        while (left > 0) {
+            const Slot oldest = seen.oldest(is_handled);
+            if (oldest == kNoSlot) break;
+            const std::uint32_t age = (now - seen.at(oldest)) & IdTable::kTimeMax;
+            if (age < memory.count()) break;
+            seen.remove(oldest);
+            --left;
         }
     }
-    if (!seen_.empty()) sweep_timer_.start(options_.dedup_sweep);
+    if (seen.size() == 0) return;
+    sweep_timer_.start(left == 0 ? kSweepMin : options_.dedup_sweep);
 }
 
 bool QosReceiveDaemon::is_consistent() const {
     if (h_ > rx_ || h_said_ > h_) return false;
     if (!is_online_ && (must_say_ || ack_timer_.is_running() || gap_said_at_)) return false;
     if (ack_timer_.is_running() && h_said_ == h_) return false;
-    if (seen_.size() != in_hand_.size() + handled_.size()) return false;
-    if (seen_.size() > options_.dedup_entries_max) return false;
-    return sweep_timer_.is_running() == !seen_.empty();
+    if (plain_ && !plain_->seen.is_consistent()) return false;
+    if (dedup_size() > options_.dedup_entries_max) return false;
+    return sweep_timer_.is_running() == (dedup_size() > 0);
 }
 
 }  // namespace petrel

@@ -2,13 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <list>
+#include <memory>
 #include <optional>
-#include <string>
 #include <string_view>
-#include <unordered_map>
 
 #include "daemons/context.hpp"
+#include "daemons/id_table.hpp"
+#include "daemons/keyed_hash.hpp"
 #include "daemons/timer.hpp"
 #include "protocol/packet.hpp"
 
@@ -37,7 +37,7 @@ public:
         Duration ack_delay_max = std::chrono::milliseconds{20};
         Duration gap_interval = std::chrono::milliseconds{250};  // Section 4.4.
         // Plain profiles, section 3.
-        Duration dedup_memory = std::chrono::minutes{10};
+        Duration dedup_memory = std::chrono::minutes{10};  // 10 days at the most.
         Duration dedup_sweep = std::chrono::minutes{5};
         // The oldest handled one is forgotten first; only when there is none, the oldest.
         std::size_t dedup_entries_max = 100'000;
@@ -88,7 +88,7 @@ public:
     void on_handled(std::string_view sender, const Fingerprint& fp);  // Acked at once, if online.
     // Taken, but not kept after all (the store refused it): the next copy is taken again.
     void forget(std::string_view sender, const Fingerprint& fp);
-    std::size_t dedup_size() const noexcept { return seen_.size(); }
+    std::size_t dedup_size() const noexcept { return plain_ ? plain_->seen.size() : 0; }
 
     // End of an event-loop turn: what is due leaves here.
     void flush();
@@ -98,15 +98,19 @@ public:
     bool is_consistent() const;
 
 private:
-    struct Seen {
-        std::string key;  // sender, NUL, fingerprint
-        TimePoint at{};   // Last heard of.
-        bool is_handled = false;
+    // What has been taken of plain messages, if anything was. Sender and fingerprint are known by a
+    // hash of 128 bits with a secret of this worker's own: nobody can choose fingerprints that
+    // crowd one chain, and two different messages that share one, the second of which would be
+    // taken for a duplicate, are not to be found but by chance: of a million remembered, one in
+    // 10^32 messages.
+    struct Plain {
+        explicit Plain(DaemonContext& context);
+        const KeyedHash::Key secret;
+        IdTable seen;  // Marked: handled.
     };
-    using SeenList = std::list<Seen>;  // Oldest `at` first.
 
-    static std::string key_of(std::string_view sender, const Fingerprint& fp);
-    SeenList& list_of(const Seen& seen) noexcept { return seen.is_handled ? handled_ : in_hand_; }
+    IdTable::Id id_of(std::string_view sender, const Fingerprint& fp) const;
+    Slot find_seen(std::string_view sender, const Fingerprint& fp) const;
     std::size_t ack_threshold() const noexcept;
     void answer_gap();
     void say(bool with_gap);
@@ -117,7 +121,7 @@ private:
     Listener& listener_;
     Options options_;
     Timer ack_timer_;    // From the first unacked, positions only.
-    Timer sweep_timer_;  // While the plain memory is not empty.
+    Timer sweep_timer_;  // While plain_ is not empty.
     bool is_online_ = false;
     std::size_t window_ = 64;
     Position rx_ = 0;
@@ -125,9 +129,7 @@ private:
     Position h_said_ = 0;                   // In the last ack or riding ack.
     bool must_say_ = false;                 // A duplicate came: the current h at the next flush.
     std::optional<TimePoint> gap_said_at_;  // Since rx moved last.
-    SeenList in_hand_;                      // Taken, not handled yet.
-    SeenList handled_;
-    std::unordered_map<std::string_view, SeenList::iterator> seen_;  // Keys live in the lists.
+    std::unique_ptr<Plain> plain_;
     std::uint64_t duplicates_ = 0;
     std::uint64_t gaps_ = 0;
 };

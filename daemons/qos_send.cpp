@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <iterator>
 
 namespace petrel {
 
@@ -16,8 +15,11 @@ constexpr Duration kCheckPeriodMin = std::chrono::milliseconds{1};
 constexpr Duration kLateAfter = std::chrono::seconds{1};
 constexpr Duration kLateGrace = std::chrono::milliseconds{200};
 
-std::size_t frame_bytes(const Data& message) noexcept {
-    return message.text.size() + QosSendDaemon::kFrameOverhead;
+// Slots have 31 bits in places; kept_max is far below, for want of memory.
+constexpr std::size_t kKeptMax = 0x7fff'ffff;
+
+std::size_t frame_bytes(std::size_t text_bytes) noexcept {
+    return text_bytes + QosSendDaemon::kFrameOverhead;
 }
 
 bool is_lower(const Acceptance& a, const Acceptance& b) noexcept { return a.seq < b.seq; }
@@ -35,9 +37,9 @@ QosSendDaemon::QosSendDaemon(DaemonContext& context, Listener& listener, Options
       listener_(listener),
       options_(options),
       timer_(context.timers(), "qos-send", [this] { on_timer(); }),
-      next_(entries_.end()),
-      fresh_(entries_.end()) {
+      table_(context.now()) {
     options_.check_period = std::max(options_.check_period, kCheckPeriodMin);
+    options_.kept_max = std::min(options_.kept_max, kKeptMax);
 }
 
 QosSendDaemon::~QosSendDaemon() = default;
@@ -48,85 +50,77 @@ bool QosSendDaemon::is_given_positions() const noexcept {
     return options_.strategy == Strategy::kPositions && !options_.assigns_positions;
 }
 
-bool QosSendDaemon::is_indexed() const noexcept { return !is_given_positions(); }
-
-std::error_code QosSendDaemon::submit(Data message, std::optional<TimePoint> expires_at,
-                                      unsigned attempts, std::optional<TimePoint> taken_at) {
+std::error_code QosSendDaemon::submit(Data&& message, std::optional<TimePoint> expires_at,
+                                      unsigned attempts, std::optional<TimePoint> taken_at,
+                                      bool is_fresh) {
     const bool is_given = is_given_positions();
     if (is_given ? message.seq <= given_ : message.fp.empty()) return Errc::kInvalidPacket;
-    if (!is_given && by_fp_.count(message.fp) != 0) return Errc::kFingerprintReused;
+    if (!is_given && !is_fresh && table_.find(message.fp) != kNoSlot) {
+        return Errc::kFingerprintReused;
+    }
     const std::size_t bytes = message.text.size();
-    if (entries_.size() >= options_.kept_max || kept_bytes_ > options_.kept_bytes_max ||
+    if (table_.size() >= options_.kept_max || kept_bytes_ > options_.kept_bytes_max ||
         bytes > options_.kept_bytes_max - kept_bytes_) {
         return Errc::kSendFailed;
     }
 
-    Entry& added = entries_.emplace_back();
-    const auto entry = std::prev(entries_.end());
-    added.message = std::move(message);
-    added.attempts = attempts;
-    added.taken_at = taken_at.value_or(context_.now());
-    if (is_given) {
-        added.position = added.message.seq;
-        given_ = added.position;
-    } else {
-        by_fp_.emplace(added.message.fp, entry);
-        // From now on an ack speaks of this message, not of a lost one of the same name.
-        const auto lost = lost_by_fp_.find(added.message.fp);
-        if (lost != lost_by_fp_.end()) {
-            lost_.erase(lost->second);
-            lost_by_fp_.erase(lost);
-        }
-    }
-    if (expires_at) added.expiry = expiries_.emplace_hint(expiries_.end(), *expires_at, entry);
+    if (is_given) given_ = message.seq;
+    // From now on an ack speaks of this message, not of a lost one of the same name.
+    if (!is_given && !is_fresh) forget_lost(message.fp);
+    const TimePoint taken = taken_at.value_or(context_.now());
+    const Slot added = table_.add(std::move(message), taken);
+    if (is_given) table_.make_sent(added).position = given_;
+    if (attempts > 0) table_.make_sent(added).attempts = attempts;
+    if (expires_at) table_.set_expiry(added, *expires_at);
+    if (table_.expiry(added) > saturating_add(taken, age_limit_)) age_limit_ = Duration::max();
     kept_bytes_ += bytes;
-    if (next_ == entries_.end()) next_ = entry;
-    if (fresh_ == entries_.end()) fresh_ = entry;
+    if (next_ == kNoSlot) next_ = added;
+    if (fresh_ == kNoSlot) fresh_ = added;
     settle();
     return {};
 }
 
 void QosSendDaemon::limit_age(Duration age_max) {
-    for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-        const TimePoint latest = saturating_add(entry->taken_at, age_max);
-        if (entry->expiry) {
-            if ((*entry->expiry)->first <= latest) continue;
-            expiries_.erase(*entry->expiry);
-        }
-        entry->expiry = expiries_.emplace(latest, entry);
+    if (age_max >= age_limit_) return;
+    age_limit_ = age_max;
+    for (Slot slot = table_.front(); slot != kNoSlot; slot = table_.next(slot)) {
+        const TimePoint latest = saturating_add(table_.taken_at(slot), age_max);
+        if (table_.expiry(slot) > latest) table_.set_expiry(slot, latest);
     }
     settle();
 }
 
 bool QosSendDaemon::cancel(const Fingerprint& fp, unsigned* attempts) {
-    const auto found = by_fp_.find(fp);
-    if (found == by_fp_.end()) return false;
-    if (attempts != nullptr) *attempts = found->second->attempts;
-    Entries cancelled;
-    detach(found->second, cancelled);
+    const Slot found = is_given_positions() ? kNoSlot : table_.find(fp);
+    if (found == kNoSlot) return false;
+    if (attempts != nullptr) *attempts = this->attempts(found);
+    SlotList cancelled;
+    detach(found, cancelled);
+    table_.free(found);
     settle();
     return true;
 }
 
-std::vector<std::pair<Data, unsigned>> QosSendDaemon::take_all() {
-    std::vector<std::pair<Data, unsigned>> all;
-    all.reserve(entries_.size());
-    for (Entry& entry : entries_) all.emplace_back(std::move(entry.message), entry.attempts);
-    entries_.clear();
-    by_fp_.clear();
-    expiries_.clear();
-    next_ = entries_.end();
-    fresh_ = entries_.end();
+void QosSendDaemon::drop_all() {
+    while (!table_.empty()) {
+        SlotList dropped;
+        table_.detach(table_.front(), dropped);
+        table_.free(dropped.front);
+    }
+    next_ = kNoSlot;
+    fresh_ = kNoSlot;
     in_flight_ = 0;
     in_flight_bytes_ = 0;
     kept_bytes_ = 0;
     settle();
-    return all;
 }
 
-const Data* QosSendDaemon::find(const Fingerprint& fp) const {
-    const auto found = by_fp_.find(fp);
-    return found == by_fp_.end() ? nullptr : &found->second->message;
+std::optional<Data> QosSendDaemon::find(const Fingerprint& fp) {
+    const Slot found = is_given_positions() ? kNoSlot : table_.find(fp);
+    if (found == kNoSlot) return std::nullopt;
+    Data scratch;
+    const Data& message = table_.message(found, scratch);
+    return &message == &scratch ? std::move(scratch) : message;
 }
 
 // ---- sessions ----
@@ -141,14 +135,11 @@ void QosSendDaemon::on_online(const Resume& resume) {
         return;
     }
 
-    Entries accepted;
+    SlotList accepted;
     const Position first = acked_ + 1;
     const bool peer_lost = has_positions && resume.accepted < acked_;
     if (has_positions) {
-        while (!entries_.empty() && entries_.front().position != 0 &&
-               entries_.front().position <= resume.accepted) {
-            detach(entries_.begin(), accepted);
-        }
+        while (is_sent(table_.front(), resume.accepted)) detach(table_.front(), accepted);
         acked_ = std::max(acked_, resume.accepted);
         given_ = std::max(given_, acked_);
         session_sent_ = acked_;
@@ -164,7 +155,7 @@ void QosSendDaemon::on_online(const Resume& resume) {
         context_.log(LogLevel::kError, "qos-send: the peer's store lost what it had accepted");
         listener_.on_peer_lost_accepted(resume.accepted, first);
     }
-    for (const Entry& entry : accepted) listener_.on_accepted(settled(entry), nullptr);
+    end(accepted, Ending::kAccepted);
     settle();
 }
 
@@ -173,7 +164,7 @@ void QosSendDaemon::on_offline() {
     is_online_ = false;
     is_writable_ = true;
     ++session_;
-    next_ = entries_.begin();
+    next_ = table_.front();
     in_flight_ = 0;
     in_flight_bytes_ = 0;
     window_ = 0;
@@ -185,7 +176,7 @@ void QosSendDaemon::on_offline() {
 }
 
 void QosSendDaemon::set_strategy(Strategy strategy) {
-    assert(!is_online_ && (options_.assigns_positions || entries_.empty()));
+    assert(!is_online_ && (options_.assigns_positions || table_.empty()));
     // Positions of the stream stay: whoever speaks petrel.v1 again must not see one used twice.
     if (!is_online_) options_.strategy = strategy;
 }
@@ -193,8 +184,10 @@ void QosSendDaemon::set_strategy(Strategy strategy) {
 void QosSendDaemon::start_new_stream() {
     assert(!is_online_);
     if (is_online_ || !options_.assigns_positions) return;
-    for (Entry& entry : entries_) entry.position = 0;
-    fresh_ = entries_.begin();
+    for (Slot slot = table_.front(); slot != fresh_; slot = table_.next(slot)) {
+        table_.sent(slot)->position = 0;
+    }
+    fresh_ = table_.front();
     given_ = 0;
     acked_ = 0;
     session_sent_ = 0;
@@ -216,15 +209,11 @@ bool QosSendDaemon::on_ack(Position h, const std::vector<Acceptance>& acc) {
     if (h > session_sent_) return false;
     if (h <= acked_) return true;
 
-    Entries accepted;
-    std::optional<Duration> round_trip;
-    while (!entries_.empty() && entries_.front().position != 0 && entries_.front().position <= h) {
-        const Entry& entry = entries_.front();
-        round_trip.reset();  // Only the newest: the others may have waited for it.
-        if (is_in_flight(entry) && entry.session_sends == 1) {
-            round_trip = context_.now() - entry.last_sent_at;
-        }
-        detach(entries_.begin(), accepted);
+    SlotList accepted;
+    std::optional<Duration> sample;  // Only of the newest: the others may have waited for it.
+    while (is_sent(table_.front(), h)) {
+        sample = round_trip(table_.front());
+        detach(table_.front(), accepted);
     }
     acked_ = h;
     step_after_.reset();
@@ -238,13 +227,8 @@ bool QosSendDaemon::on_ack(Position h, const std::vector<Acceptance>& acc) {
         details = &sorted;
     }
     rearm();
-    if (round_trip) listener_.on_round_trip(*round_trip);
-    auto detail = details->begin();
-    for (const Entry& entry : accepted) {
-        while (detail != details->end() && detail->seq < entry.position) ++detail;
-        const bool is_named = detail != details->end() && detail->seq == entry.position;
-        listener_.on_accepted(settled(entry), is_named ? &*detail : nullptr);
-    }
+    if (sample) listener_.on_round_trip(*sample);
+    end(accepted, Ending::kAccepted, 0, details);
     settle();
     return true;
 }
@@ -261,14 +245,16 @@ bool QosSendDaemon::on_gap(Position rx) {
 bool QosSendDaemon::on_refused(const Fingerprint& fp, Position seq, int code,
                                Duration retry_after) {
     if (!is_online_ || options_.strategy != Strategy::kPositions || seq == 0) return false;
-    const auto found = by_fp_.find(fp);
-    if (found == by_fp_.end() || found->second->position != seq) return false;
-    const Entries::iterator entry = found->second;
+    if (is_given_positions()) return false;
+    Slot entry = table_.front();
+    while (is_sent(entry, seq - 1)) entry = table_.next(entry);
+    if (!is_sent(entry, seq) || !table_.is_named(entry, fp)) return false;
 
     if (code == static_cast<int>(Errc::kBusy)) {
         go_back(seq - 1);
         // Not an attempt; yet it was on the wire, and none would say that it never was.
-        entry->attempts = std::max(1U, entry->attempts - 1);
+        Sent& sent = *table_.sent(entry);
+        sent.attempts = std::max(1U, sent.attempts - 1);
         const Duration pause =
             std::min(std::max(retry_after, Duration::zero()), options_.pause_max);
         paused_until_ = context_.now() + pause;
@@ -279,24 +265,24 @@ bool QosSendDaemon::on_refused(const Fingerprint& fp, Position seq, int code,
     if (!settles(code)) return true;
 
     go_back(seq);
-    Entries rejected;
+    SlotList rejected;
     detach(entry, rejected);
     step_after_ = seq;
     rearm();
-    listener_.on_rejected(settled(rejected.front()), code);
+    end(rejected, Ending::kRejected, code);
     settle();
     return true;
 }
 
 void QosSendDaemon::go_back(Position rx) {
-    while (next_ != entries_.begin() && std::prev(next_)->position > rx) {
-        --next_;
-        leave_flight(*next_);
+    while (next_ != table_.front() && position(table_.prev(next_)) > rx) {
+        next_ = table_.prev(next_);
+        leave_flight(next_);
     }
 }
 
 Position QosSendDaemon::sent_mark() const {
-    return fresh_ == entries_.begin() ? acked_ : std::max(acked_, std::prev(fresh_)->position);
+    return fresh_ == table_.front() ? acked_ : std::max(acked_, position(table_.prev(fresh_)));
 }
 
 // ---- plain ----
@@ -306,65 +292,106 @@ void QosSendDaemon::on_fingerprint_ack(const Fingerprint& fp) {
         ++unknown_acks_;
         return;
     }
-    const auto found = by_fp_.find(fp);
-    if (found != by_fp_.end() && found->second->attempts > 0) {
-        Entries accepted;
-        const Entry& entry = *found->second;
-        std::optional<Duration> round_trip;
-        if (is_in_flight(entry) && entry.session_sends == 1) {
-            round_trip = context_.now() - entry.last_sent_at;
-        }
-        detach(found->second, accepted);
+    const Slot found = table_.find(fp);
+    if (found != kNoSlot && attempts(found) > 0) {
+        SlotList accepted;
+        const std::optional<Duration> sample = round_trip(found);
+        detach(found, accepted);
         rearm();
-        if (round_trip) listener_.on_round_trip(*round_trip);
-        listener_.on_accepted(settled(accepted.front()), nullptr);
+        if (sample) listener_.on_round_trip(*sample);
+        end(accepted, Ending::kAccepted);
         settle();
         return;
     }
-    const auto lost = lost_by_fp_.find(fp);
-    if (lost == lost_by_fp_.end()) {
+    if (!forget_lost(fp)) {
         ++unknown_acks_;
         return;
     }
-    // `fp` may live in what is erased. NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
-    const Fingerprint late = fp;
-    lost_.erase(lost->second);
-    lost_by_fp_.erase(lost);
-    listener_.on_late_ack(late);
+    listener_.on_late_ack(Fingerprint(fp));  // `fp` may live in what the callback changes.
 }
 
-void QosSendDaemon::check_retries(TimePoint now, Entries& lost) {
-    for (auto it = entries_.begin(); it != next_;) {
-        const Entries::iterator entry = it++;
-        if (now - entry->last_sent_at < options_.retry_not_younger) continue;
-        if (options_.retries && entry->retries >= *options_.retries) {
-            remember_lost(entry->message.fp);
+void QosSendDaemon::check_retries(TimePoint now, SlotList& lost) {
+    Data scratch;
+    for (Slot slot = table_.front(); slot != next_;) {
+        const Slot entry = slot;
+        slot = table_.next(slot);
+        Sent& sent = *table_.sent(entry);
+        if (now - sent.last_sent_at < options_.retry_not_younger) continue;
+        if (options_.retries && sent.retries >= *options_.retries) {
+            remember_lost(entry);
             detach(entry, lost);
             continue;
         }
-        ++entry->retries;
-        transmit(entry);
+        ++sent.retries;
+        transmit(entry, scratch);
     }
 }
 
-void QosSendDaemon::remember_lost(const Fingerprint& fp) {
+void QosSendDaemon::remember_lost(Slot slot) {
     if (options_.late_ack_memory == 0) return;
-    if (lost_.size() >= options_.late_ack_memory) {
-        lost_by_fp_.erase(lost_.front());
-        lost_.pop_front();
-    }
-    lost_.push_back(fp);
-    lost_by_fp_.emplace(fp, std::prev(lost_.end()));
+    if (!lost_) lost_ = std::make_unique<IdTable>();
+    if (lost_->size() >= options_.late_ack_memory) lost_->remove(lost_->oldest());
+    lost_->add(IdTable::id_of(table_.fingerprint(slot)), 0);
+}
+
+bool QosSendDaemon::forget_lost(const Fingerprint& fp) {
+    const Slot found = lost_ ? lost_->find(IdTable::id_of(fp)) : kNoSlot;
+    if (found == kNoSlot) return false;
+    lost_->remove(found);
+    return true;
 }
 
 // ---- what both have in common ----
 
-QosSendDaemon::Settled QosSendDaemon::settled(const Entry& entry) noexcept {
-    return {entry.message, entry.attempts, entry.position};
+void QosSendDaemon::end(const SlotList& ended, Ending how, int code,
+                        const std::vector<Acceptance>* details) {
+    Data scratch;
+    std::size_t detail = 0;
+    for (Slot slot = ended.front; slot != kNoSlot;) {
+        const Slot entry = slot;
+        slot = table_.next(slot);
+        const Settled message{table_.message(entry, scratch), attempts(entry), position(entry)};
+        const Acceptance* at = nullptr;
+        if (details != nullptr) {
+            while (detail < details->size() && (*details)[detail].seq < message.position) ++detail;
+            const bool is_named =
+                detail < details->size() && (*details)[detail].seq == message.position;
+            if (is_named) at = &(*details)[detail];
+        }
+        switch (how) {
+            case Ending::kAccepted: listener_.on_accepted(message, at); break;
+            case Ending::kRejected: listener_.on_rejected(message, code); break;
+            case Ending::kExpired: listener_.on_expired(message); break;
+            case Ending::kLost: listener_.on_lost(message); break;
+        }
+        table_.free(entry);
+    }
 }
 
-bool QosSendDaemon::is_in_flight(const Entry& entry) const noexcept {
-    return entry.is_in_flight && entry.session == session_;
+Position QosSendDaemon::position(Slot slot) const {
+    const Sent* const sent = table_.sent(slot);
+    return sent == nullptr ? 0 : sent->position;
+}
+
+unsigned QosSendDaemon::attempts(Slot slot) const {
+    const Sent* const sent = table_.sent(slot);
+    return sent == nullptr ? 0 : sent->attempts;
+}
+
+// Whether it has a position, `up_to` at the highest.
+bool QosSendDaemon::is_sent(Slot slot, Position up_to) const {
+    return slot != kNoSlot && position(slot) != 0 && position(slot) <= up_to;
+}
+
+bool QosSendDaemon::is_in_flight(Slot slot) const {
+    const Sent* const sent = table_.sent(slot);
+    return sent != nullptr && sent->is_in_flight && sent->session == session_;
+}
+
+// Nothing of what was sent twice: nobody knows which of the two was acked (Karn).
+std::optional<Duration> QosSendDaemon::round_trip(Slot slot) {
+    if (!is_in_flight(slot) || table_.sent(slot)->session_sends != 1) return std::nullopt;
+    return context_.now() - table_.sent(slot)->last_sent_at;
 }
 
 bool QosSendDaemon::fits(std::size_t frame_bytes) const noexcept {
@@ -377,85 +404,88 @@ bool QosSendDaemon::fits(std::size_t frame_bytes) const noexcept {
 bool QosSendDaemon::can_send() const {
     if (!is_online_ || !is_writable_ || paused_until_) return false;
     // After a refusal: one packet above the refused one at a time.
-    return !step_after_ || next_ == entries_.begin() || std::prev(next_)->position <= *step_after_;
+    return !step_after_ || next_ == table_.front() || position(table_.prev(next_)) <= *step_after_;
 }
 
 bool QosSendDaemon::has_room(std::size_t payload_bytes) const {
-    return can_send() && next_ == entries_.end() && fits(payload_bytes + kFrameOverhead);
+    return can_send() && next_ == kNoSlot && fits(frame_bytes(payload_bytes));
 }
 
 std::optional<QosSendDaemon::Outstanding> QosSendDaemon::oldest_unacked() const {
     if (in_flight_ == 0 || paused_until_) return std::nullopt;
-    return Outstanding{entries_.front().position, entries_.front().last_sent_at};
+    const Sent& first = *table_.sent(table_.front());
+    return Outstanding{first.position, first.last_sent_at};
 }
 
-// Brings the entry into flight, if it isn't (a plain retry).
-void QosSendDaemon::transmit(Entries::iterator entry) {
+// Brings the message into flight, if it isn't (a plain retry).
+void QosSendDaemon::transmit(Slot slot, Data& scratch) {
     const TimePoint now = context_.now();
-    Data& message = entry->message;
+    Sent& sent = table_.make_sent(slot);
+    Data& message = table_.message(slot, scratch);
     if (options_.strategy == Strategy::kPositions) {
-        if (entry->position == 0) entry->position = ++given_;
+        if (sent.position == 0) sent.position = ++given_;
         if (options_.assigns_positions) {
             // Kept ones are above acked_, so the one in front is the higher of the two.
-            const Position prev = entry == entries_.begin() ? acked_ : std::prev(entry)->position;
-            message.seq = entry->position;
+            const Slot before = table_.prev(slot);
+            const Position prev = before == kNoSlot ? acked_ : position(before);
+            message.seq = sent.position;
             message.prev.reset();
-            if (prev != entry->position - 1) message.prev = prev;
+            if (prev != sent.position - 1) message.prev = prev;
         }
-        session_sent_ = std::max(session_sent_, entry->position);
-        if (entry == fresh_) ++fresh_;
+        session_sent_ = std::max(session_sent_, sent.position);
+        if (slot == fresh_) fresh_ = table_.next(slot);
     } else {
         if (options_.assigns_positions) {
             message.seq = 0;
             message.prev.reset();
         }
-        message.retry_count = static_cast<int>(std::min(entry->retries, 0x7fffffffU));
+        message.retry_count = static_cast<int>(std::min(sent.retries, 0x7fffffffU));
         if (!next_check_) next_check_ = now + options_.check_period;
     }
-    if (!is_in_flight(*entry)) {
+    if (!is_in_flight(slot)) {
         in_flight_ += 1;
-        in_flight_bytes_ += frame_bytes(message);
+        in_flight_bytes_ += frame_bytes(message.text.size());
     }
-    if (entry->session != session_) entry->session_sends = 0;
-    entry->session = session_;
-    entry->session_sends += 1;
-    entry->is_in_flight = true;
-    entry->last_sent_at = now;
-    if (entry->attempts > 0) ++retransmissions_;
-    entry->attempts += 1;
+    if (sent.session != session_) sent.session_sends = 0;
+    sent.session = session_;
+    sent.session_sends += 1;
+    sent.is_in_flight = true;
+    sent.last_sent_at = now;
+    if (sent.attempts > 0) ++retransmissions_;
+    sent.attempts += 1;
     context_.send(message);
 }
 
-void QosSendDaemon::leave_flight(Entry& entry) {
-    if (!is_in_flight(entry)) return;
-    entry.is_in_flight = false;
+void QosSendDaemon::leave_flight(Slot slot) {
+    if (!is_in_flight(slot)) return;
+    table_.sent(slot)->is_in_flight = false;
     in_flight_ -= 1;
-    in_flight_bytes_ -= frame_bytes(entry.message);
+    in_flight_bytes_ -= frame_bytes(table_.text_size(slot));
 }
 
-// Takes the entry out of every table and moves it to `to`, from where its outcome is told once the
-// state is settled: no callback can reach it any more.
-void QosSendDaemon::detach(Entries::iterator entry, Entries& to) {
-    leave_flight(*entry);
-    if (next_ == entry) ++next_;
-    if (fresh_ == entry) ++fresh_;
-    if (entry->expiry) expiries_.erase(*entry->expiry);
-    entry->expiry.reset();
-    const auto found = by_fp_.find(entry->message.fp);
-    if (found != by_fp_.end() && found->second == entry) by_fp_.erase(found);
-    kept_bytes_ -= entry->message.text.size();
-    to.splice(to.end(), entries_, entry);
+// Takes the message out of every table and moves it to `to`, from where its outcome is told once
+// the state is settled: no callback can reach it any more.
+void QosSendDaemon::detach(Slot slot, SlotList& to) {
+    leave_flight(slot);
+    if (next_ == slot) next_ = table_.next(slot);
+    if (fresh_ == slot) fresh_ = table_.next(slot);
+    kept_bytes_ -= table_.text_size(slot);
+    table_.detach(slot, to);
 }
 
 // Ends every input: lets out what may leave, arms the timer, tells of the window. Comes after the
 // callbacks; rearm() alone comes before them.
 void QosSendDaemon::settle() {
-    const TimePoint now = context_.now();
-    while (next_ != entries_.end() && can_send() && fits(frame_bytes(next_->message))) {
-        // The timer, due by now, ends it first.
-        if (next_->expiry && (*next_->expiry)->first <= now) break;
-        const Entries::iterator entry = next_++;
-        transmit(entry);
+    if (next_ != kNoSlot && can_send() && fits(frame_bytes(table_.text_size(next_)))) {
+        Data scratch;
+        const TimePoint now = context_.now();
+        do {
+            // The timer, due by now, ends it first.
+            if (table_.expiry(next_) <= now) break;
+            const Slot slot = next_;
+            next_ = table_.next(slot);
+            transmit(slot, scratch);
+        } while (next_ != kNoSlot && can_send() && fits(frame_bytes(table_.text_size(next_))));
     }
     rearm();
     report();
@@ -467,7 +497,7 @@ void QosSendDaemon::rearm() {
     const auto consider = [&earliest](TimePoint at) {
         if (!earliest || at < *earliest) earliest = at;
     };
-    if (!expiries_.empty()) consider(expiries_.begin()->first);
+    if (table_.has_expiries()) consider(table_.no_expiry_before());
     if (paused_until_) consider(*paused_until_);
     if (next_check_) consider(*next_check_);
     if (!earliest) {
@@ -507,11 +537,9 @@ void QosSendDaemon::on_timer() {
     const TimePoint now = context_.now();
     if (paused_until_ && *paused_until_ <= now) paused_until_.reset();
 
-    Entries expired;
-    while (!expiries_.empty() && expiries_.begin()->first <= now) {
-        detach(expiries_.begin()->second, expired);
-    }
-    Entries lost;
+    SlotList expired;
+    table_.take_due(now, [&](Slot slot) { detach(slot, expired); });
+    SlotList lost;
     if (next_check_ && *next_check_ <= now) {
         const bool is_late = now - *next_check_ > kLateAfter;
         next_check_ = now + (is_late ? kLateGrace : options_.check_period);
@@ -520,8 +548,8 @@ void QosSendDaemon::on_timer() {
     }
 
     rearm();
-    for (const Entry& entry : expired) listener_.on_expired(settled(entry));
-    for (const Entry& entry : lost) listener_.on_lost(settled(entry));
+    end(expired, Ending::kExpired);
+    end(lost, Ending::kLost);
     settle();
 }
 
@@ -530,45 +558,42 @@ bool QosSendDaemon::is_consistent() const {
     std::size_t in_flight = 0;
     std::size_t in_flight_bytes = 0;
     std::size_t kept_bytes = 0;
-    std::size_t expiring = 0;
     Position last = acked_;
     bool is_before_next = true;
     bool is_before_fresh = true;
-    for (auto it = entries_.begin(); it != entries_.end(); ++it) {
-        if (it == next_) is_before_next = false;
-        if (it == fresh_) is_before_fresh = false;
+    for (Slot slot = table_.front(); slot != kNoSlot; slot = table_.next(slot)) {
+        if (slot == next_) is_before_next = false;
+        if (slot == fresh_) is_before_fresh = false;
         if (has_positions && is_before_next && !is_before_fresh) return false;
-        if (is_in_flight(*it) != (is_online_ && is_before_next)) return false;
-        if (is_in_flight(*it)) {
-            if (it->attempts == 0) return false;
+        if (is_in_flight(slot) != (is_online_ && is_before_next)) return false;
+        const std::size_t text_bytes = table_.text_size(slot);
+        if (is_in_flight(slot)) {
+            if (attempts(slot) == 0) return false;
             in_flight += 1;
-            in_flight_bytes += frame_bytes(it->message);
+            in_flight_bytes += frame_bytes(text_bytes);
         }
-        if (is_before_fresh && (it->position <= last || it->position > given_)) return false;
-        if (is_before_fresh) last = it->position;
-        if (!is_before_fresh && options_.assigns_positions && it->position != 0) return false;
-        if (is_indexed()) {
-            const auto found = by_fp_.find(it->message.fp);
-            if (found == by_fp_.end() || found->second != it) return false;
-        }
-        if (it->expiry) {
-            ++expiring;
-            if ((*it->expiry)->second != it) return false;
-        }
-        kept_bytes += it->message.text.size();
+        const Position at = position(slot);
+        if (is_before_fresh && (at <= last || at > given_)) return false;
+        if (is_before_fresh) last = at;
+        if (!is_before_fresh && options_.assigns_positions && at != 0) return false;
+        const TimePoint taken_by = table_.taken_at(slot) + PendingTable::kTakenRounding;
+        if (table_.expiry(slot) > saturating_add(taken_by, age_limit_)) return false;
+        kept_bytes += text_bytes;
     }
+    if (!table_.is_consistent()) return false;
     if (in_flight != in_flight_ || in_flight_bytes != in_flight_bytes_) return false;
-    if (kept_bytes != kept_bytes_ || expiring != expiries_.size()) return false;
-    if (entries_.size() > options_.kept_max || kept_bytes_ > options_.kept_bytes_max) return false;
-    if (is_indexed() && by_fp_.size() != entries_.size()) return false;
+    if (kept_bytes != kept_bytes_) return false;
+    if (table_.size() > options_.kept_max || kept_bytes_ > options_.kept_bytes_max) return false;
     if (acked_ > given_ || (is_online_ && has_positions && session_sent_ < acked_)) return false;
-    if (lost_.size() != lost_by_fp_.size() || lost_.size() > options_.late_ack_memory) return false;
+    if (lost_ && (!lost_->is_consistent() || lost_->size() > options_.late_ack_memory)) {
+        return false;
+    }
     if (next_check_ && (has_positions || in_flight_ == 0)) return false;
     if (!is_online_ && (in_flight_ != 0 || next_check_ || paused_until_ || step_after_)) {
         return false;
     }
     return timer_.is_running() ==
-           (!expiries_.empty() || paused_until_.has_value() || next_check_.has_value());
+           (table_.has_expiries() || paused_until_.has_value() || next_check_.has_value());
 }
 
 }  // namespace petrel

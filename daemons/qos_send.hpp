@@ -2,15 +2,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <list>
-#include <map>
+#include <memory>
 #include <optional>
 #include <system_error>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "daemons/context.hpp"
+#include "daemons/id_table.hpp"
+#include "daemons/pending_table.hpp"
 #include "daemons/timer.hpp"
 #include "protocol/error.hpp"
 #include "protocol/packet.hpp"
@@ -104,18 +104,25 @@ public:
     // Errc::kSendFailed (3, "full") at kept_max or kept_bytes_max. None of them changes anything.
     // Given positions identify the message alone: two senders may have chosen one fingerprint, so
     // those are not looked up by it. `attempts`: transmissions that an earlier process has made.
-    // `taken_at`: when the app gave it away, if that was not now.
-    [[nodiscard]] std::error_code submit(Data message, std::optional<TimePoint> expires_at,
+    // `taken_at`: when the app gave it away, if that was not now. `is_fresh`: the fingerprint was
+    // made for this message, so that none can have it already.
+    [[nodiscard]] std::error_code submit(Data&& message, std::optional<TimePoint> expires_at,
                                          unsigned attempts = 0,
-                                         std::optional<TimePoint> taken_at = std::nullopt);
+                                         std::optional<TimePoint> taken_at = std::nullopt,
+                                         bool is_fresh = false);
 
     // What is kept expires at the latest `age_max` after it was taken; expiries only get earlier.
     void limit_age(Duration age_max);
 
     // True if it was here: it is gone, nobody is notified; `attempts` tells how often it was sent.
     bool cancel(const Fingerprint& fp, unsigned* attempts);
-    // Everything that is still kept, in order; nobody is notified (destroy, logout with discard).
-    std::vector<std::pair<Data, unsigned>> take_all();
+    // take(const Data&, unsigned attempts), of everything that is still kept, in order; nobody is
+    // notified (destroy, logout with discard). It must not call back.
+    template <class Take>
+    void take_all(Take take) {
+        for_each_kept(take);
+        drop_all();
+    }
 
     void on_online(const Resume& resume);
     void on_offline();                     // Idempotent.
@@ -141,14 +148,17 @@ public:
     // on_offline makes it true again.
     void set_writable(bool is_writable);
 
-    std::size_t kept() const noexcept { return entries_.size(); }
+    std::size_t kept() const noexcept { return table_.size(); }
     std::size_t in_flight() const noexcept { return in_flight_; }
     std::size_t kept_bytes() const noexcept { return kept_bytes_; }
-    const Data* find(const Fingerprint& fp) const;
+    std::optional<Data> find(const Fingerprint& fp);
     // visit(const Data&, unsigned attempts), in order; it must not call back.
     template <class Visit>
     void for_each_kept(Visit visit) const {
-        for (const Entry& entry : entries_) visit(entry.message, entry.attempts);
+        Data scratch;
+        for (Slot slot = table_.front(); slot != kNoSlot; slot = table_.next(slot)) {
+            visit(std::as_const(table_.message(slot, scratch)), attempts(slot));
+        }
     }
     Position highest_acked() const noexcept { return acked_; }  // `first` of a login is this + 1.
     Position highest_given() const noexcept { return given_; }
@@ -166,23 +176,8 @@ public:
     bool is_consistent() const;
 
 private:
-    struct Entry;
-    using Entries = std::list<Entry>;
-    using Expiries = std::multimap<TimePoint, Entries::iterator>;
-    using LostList = std::list<Fingerprint>;
+    using Sent = PendingTable::Sent;
 
-    struct Entry {
-        Data message;
-        Position position = 0;  // 0 until its first transmission in this stream.
-        TimePoint taken_at{};
-        TimePoint last_sent_at{};  // When attempts > 0.
-        unsigned attempts = 0;
-        unsigned retries = 0;        // Plain: transmissions by the check clock.
-        std::uint64_t session = 0;   // Of the last transmission.
-        unsigned session_sends = 0;  // In that session: > 1 gives no round-trip sample.
-        bool is_in_flight = false;   // If that session is the current one.
-        std::optional<Expiries::iterator> expiry;
-    };
     // What on_outstanding_changed tells a change of.
     struct Reported {
         bool has_room = false;
@@ -191,32 +186,40 @@ private:
     };
 
     bool is_given_positions() const noexcept;
-    bool is_indexed() const noexcept;
-    bool is_in_flight(const Entry& entry) const noexcept;
+    bool is_in_flight(Slot slot) const;
+    bool is_sent(Slot slot, Position up_to) const;
+    Position position(Slot slot) const;
+    unsigned attempts(Slot slot) const;
     bool fits(std::size_t frame_bytes) const noexcept;
     bool can_send() const;
-    void transmit(Entries::iterator entry);
-    void leave_flight(Entry& entry);
+    std::optional<Duration> round_trip(Slot slot);
+    void transmit(Slot slot, Data& scratch);
+    void leave_flight(Slot slot);
     void go_back(Position rx);
-    void detach(Entries::iterator entry, Entries& to);
+    void detach(Slot slot, SlotList& to);
+    void drop_all();
+    enum class Ending : std::uint8_t { kAccepted, kRejected, kExpired, kLost };
+    // Tells what became of each of them, and they are gone. `code` of kRejected; `details` of
+    // kAccepted, by position.
+    void end(const SlotList& ended, Ending how, int code = 0,
+             const std::vector<Acceptance>* details = nullptr);
     void settle();
     void rearm();
     void report();
     void on_timer();
-    void check_retries(TimePoint now, Entries& lost);
-    void remember_lost(const Fingerprint& fp);
-    static Settled settled(const Entry& entry) noexcept;
+    void check_retries(TimePoint now, SlotList& lost);
+    void remember_lost(Slot slot);
+    bool forget_lost(const Fingerprint& fp);
 
     DaemonContext& context_;
     Listener& listener_;
     Options options_;
-    Timer timer_;              // The earliest of expiry, end of pause, plain check.
-    Entries entries_;          // In order; those before next_ are in flight.
-    Entries::iterator next_;   // The next to leave.
-    Entries::iterator fresh_;  // The first not yet sent in this stream; >= next_ (positions).
-    std::unordered_map<Fingerprint, Entries::iterator> by_fp_;  // While is_indexed().
-    Expiries expiries_;
-    std::uint64_t session_ = 1;  // Changes whenever one ends.
+    Timer timer_;                // The earliest of expiry, end of pause, plain check.
+    PendingTable table_;         // In order; those before next_ are in flight.
+    Slot next_ = kNoSlot;        // The next to leave; kNoSlot: none waits.
+    Slot fresh_ = kNoSlot;       // The first not yet sent in this stream; >= next_ (positions).
+    std::uint32_t session_ = 1;  // Changes whenever one ends.
+    Duration age_limit_ = Duration::max();  // Of limit_age(), while it holds for all.
     bool is_online_ = false;
     bool is_writable_ = true;
     bool is_reporting_ = false;              // Inside on_outstanding_changed.
@@ -232,8 +235,7 @@ private:
     Position acked_ = 0;         // Highest position an ack has covered; all kept are above it.
     Position session_sent_ = 0;  // Highest sent or resumed in this session.
     Reported reported_;
-    LostList lost_;  // Plain: the last late_ack_memory lost ones, oldest first.
-    std::unordered_map<Fingerprint, LostList::iterator> lost_by_fp_;
+    std::unique_ptr<IdTable> lost_;  // Plain: the last late_ack_memory lost ones, if any.
     std::uint64_t retransmissions_ = 0;
     std::uint64_t unknown_acks_ = 0;
 };

@@ -85,7 +85,7 @@ std::optional<Fingerprint> Fingerprint::parse(std::string_view text) {
         if (c < 0x20 || c > 0x7e) return std::nullopt;
     }
     fp.uuid_ = {};
-    fp.text_.assign(text);
+    fp.text_ = std::make_unique<const std::string>(text);
     return fp;
 }
 
@@ -104,7 +104,7 @@ std::string Fingerprint::to_string() const {
 
 void Fingerprint::append_to(std::string& out) const {
     if (!is_uuid_) {
-        out += text_;
+        out += text();
         return;
     }
     char text[kUuidTextSize + 1];
@@ -113,7 +113,7 @@ void Fingerprint::append_to(std::string& out) const {
 }
 
 std::size_t Fingerprint::hash() const noexcept {
-    if (!is_uuid_) return std::hash<std::string>()(text_);
+    if (!is_uuid_) return std::hash<std::string_view>()(text());
     std::uint64_t halves[2];
     std::memcpy(halves, uuid_.data(), sizeof halves);
     return static_cast<std::size_t>(mix(halves[0] ^ mix(halves[1])));
@@ -121,12 +121,12 @@ std::size_t Fingerprint::hash() const noexcept {
 
 bool operator==(const Fingerprint& a, const Fingerprint& b) noexcept {
     if (a.is_uuid_ != b.is_uuid_) return false;
-    return a.is_uuid_ ? a.uuid_ == b.uuid_ : a.text_ == b.text_;
+    return a.is_uuid_ ? a.uuid_ == b.uuid_ : a.text() == b.text();
 }
 
 bool operator<(const Fingerprint& a, const Fingerprint& b) noexcept {
     if (a.is_uuid_ != b.is_uuid_) return b.is_uuid_;
-    return a.is_uuid_ ? a.uuid_ < b.uuid_ : a.text_ < b.text_;
+    return a.is_uuid_ ? a.uuid_ < b.uuid_ : a.text() < b.text();
 }
 
 Fingerprint UuidSource::next() {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,14 +20,24 @@ public:
     static constexpr std::size_t kTextMax = 64;
 
     Fingerprint() = default;
+    Fingerprint(const Fingerprint& other)
+        : uuid_(other.uuid_),
+          is_uuid_(other.is_uuid_),
+          text_(other.text_ ? std::make_unique<std::string>(*other.text_) : nullptr) {}
+    Fingerprint(Fingerprint&&) = default;
+    Fingerprint& operator=(const Fingerprint& other) { return *this = Fingerprint(other); }
+    Fingerprint& operator=(Fingerprint&&) = default;
 
     // nullopt when the text is empty, over kTextMax, or has anything but 0x20-0x7e.
     static std::optional<Fingerprint> parse(std::string_view text);
     static Fingerprint from_uuid(const std::array<std::uint8_t, 16>& bytes);
 
-    bool empty() const noexcept { return !is_uuid_ && text_.empty(); }
+    bool empty() const noexcept { return !is_uuid_ && !text_; }
     bool is_uuid() const noexcept { return is_uuid_; }
     const std::array<std::uint8_t, 16>& uuid() const noexcept { return uuid_; }
+    std::string_view text() const noexcept {  // "" of a UUID.
+        return text_ ? std::string_view(*text_) : std::string_view();
+    }
     std::string to_string() const;
     void append_to(std::string& out) const;
     std::size_t hash() const noexcept;
@@ -40,7 +51,7 @@ public:
 private:
     std::array<std::uint8_t, 16> uuid_{};
     bool is_uuid_ = false;
-    std::string text_;
+    std::unique_ptr<const std::string> text_;  // Rare; packets are small and cheap to move without.
 };
 
 // Where new fingerprints come from; injected, so that a simulation can repeat them.

@@ -11,6 +11,9 @@ namespace petrel {
 
 namespace {
 
+// Room for so many events is kept while there are none: what one turn brings.
+constexpr std::size_t kEventsKept = 64;
+
 constexpr int kNoNetworkCode = static_cast<int>(Errc::kNoLocalNetwork);
 
 bool is_notice(const Event& event) {
@@ -84,6 +87,7 @@ Engine::Impl::Impl(EngineOptions options, EngineHost& host, Outbox& outbox, Inbo
       receive_(*this, *this, options_.receive),
       profile_(ProfileId::kPetrelV1),
       payload_max_(options_.payload_max),
+      kept_payload_max_(payload_max_),
       age_max_(options_.expires_after),
       inbox_retry_timer_(timers_, "inbox-retry", [this] { ask_again_for_dropped(); }) {
     ++depth_;
@@ -157,10 +161,10 @@ void Engine::Impl::shut_down(TimePoint now) {
     is_shut_down_ = true;
     // What the outbox has not confirmed was never taken from the app.
     while (!pending_.empty()) {
+        forget(pending_ids_, pending_.front().record.message.fp);
         finish(std::move(pending_.front().done), Errc::kNotInitialised);
         pending_.pop_front();
     }
-    pending_by_fp_.clear();
     pending_bytes_ = 0;
     appending_ = 0;
     if (!outbox_.is_durable()) settle_all(Outcome::kCancelled, Outcome::kUnknown);
@@ -188,27 +192,38 @@ void Engine::Impl::flush(TimePoint now) {
 }
 
 std::optional<Event> Engine::Impl::next_event() {
-    if (events_.empty() && depth_ == 0) {
+    if (!has_events() && depth_ == 0) {
         // Not an input: no time passes, and nothing leaves.
         ++depth_;
         commit_inbox(false);
         commit_outcomes();
         --depth_;
     }
-    if (events_.empty()) return std::nullopt;
-    Event event = std::move(events_.front());
-    events_.pop_front();
+    if (!has_events()) return std::nullopt;
+    std::optional<Event> taken(std::move(events_[taken_events_++]));
+    if (!has_events()) {
+        events_.clear();
+        if (events_.capacity() > kEventsKept) std::vector<Event>().swap(events_);
+        taken_events_ = 0;
+    } else if (taken_events_ >= kEventsKept && taken_events_ >= events_.size() / 2) {
+        events_.erase(events_.begin(),
+                      events_.begin() + static_cast<std::ptrdiff_t>(taken_events_));
+        taken_events_ = 0;
+    }
+    const Event& event = *taken;
     if (const auto* message = std::get_if<MessageEvent>(&event)) {
         ++counts_.received;
         if (!is_acked(*message)) --unacked_events_;
     } else if (const auto* told = std::get_if<OutcomeEvent>(&event)) {
-        if (!told->is_correction && untold_outcomes_.erase(told->record.fp) != 0) {
-            told_outcomes_.insert(told->record.fp);
+        // What the outbox does not have needs no removal from it.
+        if (!told->is_correction && forget(untold_outcomes_, told->record.fp) &&
+            !outbox_.keeps_nothing()) {
+            remember(told_outcomes_, told->record.fp);
         }
     } else {
         --notices_;
     }
-    return event;
+    return taken;
 }
 
 void Engine::Impl::on_event_done(TimePoint now, const Event& event) {
@@ -219,7 +234,7 @@ void Engine::Impl::on_event_done(TimePoint now, const Event& event) {
         if (entry != unhandled_.end()) set_handled(entry);
     } else if (const auto* told = std::get_if<OutcomeEvent>(&event)) {
         // Not when the same fingerprint was sent anew from the callback.
-        if (!told->is_correction && told_outcomes_.erase(told->record.fp) != 0) {
+        if (!told->is_correction && forget(told_outcomes_, told->record.fp)) {
             removals_.push_back(told->record.fp);
         }
     }
@@ -285,9 +300,9 @@ void Engine::Impl::run_dones() {
 void Engine::Impl::push(Event event) {
     if (is_notice(event)) {
         if (notices_ >= options_.notices_max) {
-            const auto oldest = std::find_if(events_.begin(), events_.end(), is_notice);
-            if (oldest == events_.end()) return;
-            events_.erase(oldest);
+            const Event* const oldest = std::find_if(begin_of_events(), end_of_events(), is_notice);
+            if (oldest == end_of_events()) return;
+            events_.erase(events_.begin() + (oldest - events_.data()));
             --notices_;
         }
         ++notices_;
@@ -351,12 +366,12 @@ bool Engine::Impl::is_consistent() const {
     if (!unhandled_.empty() && unhandled_.front().is_handled) return false;
 
     // Sending.
-    if (pending_.size() != pending_by_fp_.size() || appending_ > pending_.size()) return false;
+    if (pending_.size() != pending_ids_.size() || appending_ > pending_.size()) return false;
     std::size_t pending_bytes = 0;
     for (const Pending& pending : pending_) pending_bytes += pending.record.message.text.size();
     if (pending_bytes != pending_bytes_) return false;
 
-    const auto notices = std::count_if(events_.begin(), events_.end(), is_notice);
+    const auto notices = std::count_if(begin_of_events(), end_of_events(), is_notice);
     return static_cast<std::size_t>(notices) == notices_ && notices_ <= options_.notices_max;
 }
 

@@ -11,13 +11,12 @@
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "core/client/engine.hpp"
 #include "daemons/context.hpp"
+#include "daemons/id_table.hpp"
 #include "protocol/codec.hpp"
 
 namespace petrel {
@@ -69,7 +68,7 @@ public:
     std::error_code confirm(TimePoint now, std::uint64_t message_id);
 
     // ---- engine_send.cpp ----
-    void send(TimePoint now, SendRequest request, SendDone done);
+    void send(TimePoint now, SendRequest&& request, SendDone&& done);
     std::error_code cancel(TimePoint now, const Fingerprint& fp);
 
 private:
@@ -95,6 +94,7 @@ private:
         TimePoint expires_at{};
         TimePoint taken_at{};
         SendDone done;
+        bool is_fresh = false;  // We have made its fingerprint.
         bool is_cancelled = false;
     };
     using PendingList = std::list<Pending>;
@@ -186,6 +186,10 @@ private:
     void run_completions();
     void run_dones();
     void push(Event event);
+    void push(OutcomeEvent&& event) { events_.emplace_back(std::move(event)); }
+    const Event* begin_of_events() const { return events_.data() + taken_events_; }
+    const Event* end_of_events() const { return events_.data() + events_.size(); }
+    bool has_events() const { return taken_events_ < events_.size(); }
     void report_error(int code, std::string message);
     // As report_error, at most once a minute for each of them.
     void report_now_and_then(std::optional<TimePoint>& last, int code, std::string message);
@@ -237,6 +241,7 @@ private:
     void take_plain(Data& data);
     void hand_up(Data& data, Unhandled entry, const std::string& epoch, bool is_redelivered);
     void hand_up_unacked(Data& data);
+    MessageEvent& add_message_event(Data& data);
     void commit_inbox(bool even_if_busy);
     void on_stored(std::error_code error, std::uint64_t era, const std::string& epoch,
                    std::vector<Data>& batch);
@@ -256,7 +261,11 @@ private:
     std::error_code check(const SendRequest& request) const;
     void send_unreliable(SendRequest request, SendDone done);
     // nullopt: not here. Else what a second send of it gets.
-    std::optional<Result<Fingerprint>> find_kept(const SendRequest& request) const;
+    std::optional<Result<Fingerprint>> find_kept(const SendRequest& request);
+    Pending* find_pending(const Fingerprint& fp);
+    const OutcomeRecord* find_untold(const Fingerprint& fp) const;
+    static void remember(IdTable& table, const Fingerprint& fp);
+    static bool forget(IdTable& table, const Fingerprint& fp);
     void commit_outbox();
     void on_appended(std::error_code error);
     void submit(Pending& pending);
@@ -265,10 +274,10 @@ private:
     void outcome(const Fingerprint& fp, const std::string& to, Outcome what, unsigned attempts,
                  int code = 0, const Acceptance* at = nullptr);
     void commit_outcomes();
-    void on_outcomes_recorded(std::error_code error, std::vector<OutcomeRecord>& batch);
+    void on_outcomes_recorded(std::error_code error);
     void commit_removals();
     void push_corrections();
-    void finish(SendDone done, Result<Fingerprint> result);
+    void finish(SendDone&& done, Result<Fingerprint> result);
 
     // Expires with the engine: what a store answers later goes nowhere.
     std::shared_ptr<char> alive_ = std::make_shared<char>();
@@ -289,7 +298,8 @@ private:
     bool is_shut_down_ = false;
     std::deque<std::function<void()>> completions_;  // Answers of stores, between inputs.
     std::deque<std::pair<SendDone, Result<Fingerprint>>> dones_;
-    std::deque<Event> events_;
+    std::vector<Event> events_;  // The first taken_events_ are with the app, or gone.
+    std::size_t taken_events_ = 0;
     std::size_t notices_ = 0;  // Of events_: neither messages nor outcomes.
     std::string text_;         // The frame that is being written.
 
@@ -316,7 +326,8 @@ private:
     std::optional<TimePoint> malformed_told_at_;
     std::optional<TimePoint> store_error_told_at_;
     std::size_t payload_max_;
-    Duration age_max_;  // The lower of the option and half the dedup horizon.
+    std::size_t kept_payload_max_;  // What payload_max_ was when the kept ones were looked at last.
+    Duration age_max_;              // The lower of the option and half the dedup horizon.
 
     // Receiving. An era is a run of logins in which the inbox's positions mean the same.
     std::uint64_t era_ = 1;
@@ -343,12 +354,13 @@ private:
     PendingList pending_;  // In order; the first appending_ are with the outbox.
     std::size_t appending_ = 0;
     std::size_t pending_bytes_ = 0;
-    std::unordered_map<Fingerprint, PendingList::iterator> pending_by_fp_;
-    std::vector<OutcomeRecord> outcome_batch_;  // Not yet given to the outbox.
-    std::vector<OutcomeEvent> corrections_;     // Of outcomes on their way to the app.
+    IdTable pending_ids_;                            // Of their fingerprints.
+    std::vector<OutcomeRecord> outcome_batch_;       // Not yet given to the outbox.
+    std::vector<OutcomeRecord> recording_outcomes_;  // With the outbox.
+    std::vector<OutcomeEvent> corrections_;          // Of outcomes on their way to the app.
     bool is_recording_outcomes_ = false;
-    std::unordered_map<Fingerprint, std::string> untold_outcomes_;  // Not yet with the app: `to`.
-    std::unordered_set<Fingerprint> told_outcomes_;  // With the app, not yet to be removed.
+    IdTable untold_outcomes_;  // Their fingerprints, until the app has them.
+    IdTable told_outcomes_;    // With the app, not yet to be removed from the outbox.
     std::vector<Fingerprint> removals_;
 
     EngineStats counts_;  // What the workers don't count.

@@ -195,7 +195,7 @@ void Engine::Impl::on_error(const ErrorPacket& error) {
 bool Engine::Impl::on_plain_error(const ErrorPacket& error) {
     const auto refused = decode(error.message, profile_);
     const Data* data = refused ? std::get_if<Data>(&refused->packet) : nullptr;
-    if (data == nullptr || data->fp.empty() || send_.find(data->fp) == nullptr) return false;
+    if (data == nullptr || data->fp.empty() || !send_.find(data->fp)) return false;
     const auto code = static_cast<Errc>(error.code);
     if (code == Errc::kLoginRequired || code == Errc::kBusy || code == Errc::kTokenExpired) {
         return true;

@@ -180,7 +180,16 @@ void Engine::Impl::on_inbox_failed(std::error_code error) {
 
 void Engine::Impl::hand_up(Data& data, Unhandled entry, const std::string& epoch,
                            bool is_redelivered) {
-    MessageEvent event;
+    MessageEvent& event = add_message_event(data);
+    event.epoch = epoch;
+    event.seq = data.seq;
+    event.is_redelivered = is_redelivered;
+    entry.id = event.id;
+    unhandled_.push_back(std::move(entry));
+}
+
+MessageEvent& Engine::Impl::add_message_event(Data& data) {
+    auto& event = std::get<MessageEvent>(events_.emplace_back(std::in_place_type<MessageEvent>));
     event.id = ++last_message_id_;
     event.from = std::move(data.from);
     event.to = std::move(data.to);
@@ -189,14 +198,9 @@ void Engine::Impl::hand_up(Data& data, Unhandled entry, const std::string& epoch
     event.typeu = data.typeu;
     event.conv = std::move(data.conv);
     event.cseq = data.cseq;
-    event.epoch = epoch;
-    event.seq = data.seq;
     event.send_ts = data.send_ts;
     event.text = std::move(data.text);
-    event.is_redelivered = is_redelivered;
-    entry.id = event.id;
-    unhandled_.push_back(std::move(entry));
-    push(std::move(event));
+    return event;
 }
 
 // Without QoS: nobody waits for an ack, and nobody sends it again.
@@ -206,18 +210,7 @@ void Engine::Impl::hand_up_unacked(Data& data) {
         return;
     }
     ++unacked_events_;
-    MessageEvent event;
-    event.id = ++last_message_id_;
-    event.from = std::move(data.from);
-    event.to = std::move(data.to);
-    event.fp = std::move(data.fp);
-    event.qos = data.qos;
-    event.typeu = data.typeu;
-    event.conv = std::move(data.conv);
-    event.cseq = data.cseq;
-    event.send_ts = data.send_ts;
-    event.text = std::move(data.text);
-    push(std::move(event));
+    add_message_event(data);
 }
 
 // ---- handled ----
@@ -234,6 +227,8 @@ std::error_code Engine::Impl::confirm(TimePoint now, std::uint64_t message_id) {
 }
 
 std::deque<Engine::Impl::Unhandled>::iterator Engine::Impl::find_unhandled(std::uint64_t id) {
+    // The app mostly takes them in order.
+    if (!unhandled_.empty() && unhandled_.front().id == id) return unhandled_.begin();
     const auto found = std::lower_bound(
         unhandled_.begin(), unhandled_.end(), id,
         [](const Unhandled& entry, std::uint64_t wanted) { return entry.id < wanted; });

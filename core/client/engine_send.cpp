@@ -30,7 +30,7 @@ bool is_same_payload(const Data& kept, const SendRequest& request) {
 
 // ---- taking from the app ----
 
-void Engine::Impl::send(TimePoint now, SendRequest request, SendDone done) {
+void Engine::Impl::send(TimePoint now, SendRequest&& request, SendDone&& done) {
     const Input input(*this, now);
     if (const auto error = check(request)) {
         finish(std::move(done), error);
@@ -57,21 +57,27 @@ void Engine::Impl::send(TimePoint now, SendRequest request, SendDone done) {
         life = std::clamp(*request.expires_after, Duration::zero(), age_max_);
     }
     const WallMillis wall = host_.wall_ms();
-    Pending& pending = pending_.emplace_back();
+    Pending pending;
     pending.taken_at = timers_.now();
     pending.expires_at = saturating_add(timers_.now(), life);
     pending.record.taken_at = wall;
     pending.record.expires_at = wall + to_millis(life);
     pending.done = std::move(done);
+    pending.is_fresh = request.fp.empty();
     Data& message = pending.record.message;
     message.to = std::move(request.to);
-    message.fp = request.fp.empty() ? fingerprints_.next() : std::move(request.fp);
+    message.fp = pending.is_fresh ? fingerprints_.next() : std::move(request.fp);
     message.qos = true;
     message.typeu = request.typeu;
     message.text = std::move(request.text);
+    if (outbox_.keeps_nothing()) {
+        submit(pending);
+        return;
+    }
+    if (forget(told_outcomes_, message.fp)) removals_.push_back(message.fp);
     pending_bytes_ += message.text.size();
-    if (told_outcomes_.erase(message.fp) != 0) removals_.push_back(message.fp);
-    pending_by_fp_.emplace(message.fp, std::prev(pending_.end()));
+    remember(pending_ids_, message.fp);
+    pending_.push_back(std::move(pending));
     // A file gets all of a turn in one commit.
     if (!outbox_.is_durable()) commit_outbox();
 }
@@ -104,21 +110,54 @@ void Engine::Impl::send_unreliable(SendRequest request, SendDone done) {
     finish(std::move(done), message.fp);
 }
 
-std::optional<Result<Fingerprint>> Engine::Impl::find_kept(const SendRequest& request) const {
+std::optional<Result<Fingerprint>> Engine::Impl::find_kept(const SendRequest& request) {
     const Fingerprint& fp = request.fp;
     if (fp.empty()) return std::nullopt;
     const Result<Fingerprint> known(fp);
     const Result<Fingerprint> reused(Errc::kFingerprintReused);
-    const Data* kept = send_.find(fp);
-    const auto pending = pending_by_fp_.find(fp);
-    if (kept == nullptr && pending != pending_by_fp_.end()) kept = &pending->second->record.message;
-    if (kept != nullptr) {
-        return is_same_payload(*kept, request) ? known : reused;
+    if (const Pending* const pending = find_pending(fp)) {
+        return is_same_payload(pending->record.message, request) ? known : reused;
     }
-    const auto untold = untold_outcomes_.find(fp);
-    if (untold == untold_outcomes_.end()) return std::nullopt;
+    if (const auto kept = send_.find(fp)) return is_same_payload(*kept, request) ? known : reused;
+    const OutcomeRecord* const untold = find_untold(fp);
+    if (untold == nullptr) return std::nullopt;
     // Of an ended message only the recipient is known.
-    return untold->second == request.to ? known : reused;
+    return untold->to == request.to ? known : reused;
+}
+
+// The tables say whether it is there at all; where, is asked too rarely for a table of that.
+Engine::Impl::Pending* Engine::Impl::find_pending(const Fingerprint& fp) {
+    if (pending_ids_.find(IdTable::id_of(fp)) == kNoSlot) return nullptr;
+    const auto found = std::find_if(pending_.begin(), pending_.end(), [&](const Pending& pending) {
+        return pending.record.message.fp == fp;
+    });
+    return found == pending_.end() ? nullptr : &*found;
+}
+
+const OutcomeRecord* Engine::Impl::find_untold(const Fingerprint& fp) const {
+    if (untold_outcomes_.find(IdTable::id_of(fp)) == kNoSlot) return nullptr;
+    for (const Event* event = begin_of_events(); event != end_of_events(); ++event) {
+        const auto* const told = std::get_if<OutcomeEvent>(event);
+        if (told != nullptr && told->record.fp == fp) return &told->record;
+    }
+    for (const auto* const batch : {&recording_outcomes_, &outcome_batch_}) {
+        for (const OutcomeRecord& record : *batch) {
+            if (record.fp == fp) return &record;
+        }
+    }
+    return nullptr;
+}
+
+void Engine::Impl::remember(IdTable& table, const Fingerprint& fp) {
+    const IdTable::Id id = IdTable::id_of(fp);
+    if (table.find(id) == kNoSlot) table.add(id, 0);
+}
+
+bool Engine::Impl::forget(IdTable& table, const Fingerprint& fp) {
+    const Slot found = table.find(IdTable::id_of(fp));
+    if (found == kNoSlot) return false;
+    table.remove(found);
+    return true;
 }
 
 // ---- the outbox ----
@@ -148,8 +187,10 @@ void Engine::Impl::load_outbox() {
         const auto error = send_.submit(std::move(record.message), expires_at, 1, taken_at);
         if (error) outcome(fp, to, Outcome::kRejected, 1, error.value());
     }
+    // Of another process, whose limits are not known.
+    if (send_.kept() > 0) kept_payload_max_ = SIZE_MAX;
     for (OutcomeRecord& record : loaded_.outcomes) {
-        untold_outcomes_.emplace(record.fp, record.to);
+        remember(untold_outcomes_, record.fp);
         push(OutcomeEvent{std::move(record), false});
     }
     loaded_ = {};
@@ -169,7 +210,7 @@ void Engine::Impl::commit_outbox() {
 void Engine::Impl::on_appended(std::error_code error) {
     for (; appending_ > 0 && !pending_.empty(); --appending_) {
         Pending pending = std::move(pending_.front());
-        pending_by_fp_.erase(pending.record.message.fp);
+        forget(pending_ids_, pending.record.message.fp);
         pending_bytes_ -= pending.record.message.text.size();
         pending_.pop_front();
         if (error) {
@@ -184,25 +225,26 @@ void Engine::Impl::on_appended(std::error_code error) {
 void Engine::Impl::submit(Pending& pending) {
     ++counts_.sent;
     Data& message = pending.record.message;
-    const Fingerprint fp = message.fp;
-    const std::string to = message.to;
-    finish(std::move(pending.done), fp);
+    finish(std::move(pending.done), message.fp);
     if (pending.is_cancelled) {
-        outcome(fp, to, Outcome::kCancelled, 0);
+        outcome(message.fp, message.to, Outcome::kCancelled, 0);
         return;
     }
     const TimePoint expires_at =
         std::min(pending.expires_at, saturating_add(pending.taken_at, age_max_));
-    const auto error = message.text.size() > payload_max_
-                           ? std::error_code(Errc::kTooLarge)
-                           : send_.submit(std::move(message), expires_at, 0, pending.taken_at);
-    // The login told a lower limit while the outbox was busy.
-    if (error) outcome(fp, to, Outcome::kRejected, 0, error.value());
+    const auto error =
+        message.text.size() > payload_max_
+            ? std::error_code(Errc::kTooLarge)
+            : send_.submit(std::move(message), expires_at, 0, pending.taken_at, pending.is_fresh);
+    // The login told a lower limit while the outbox was busy. What was not taken is still whole.
+    if (error) outcome(message.fp, message.to, Outcome::kRejected, 0, error.value());
 }
 
 // What a login has told counts for what is kept, too. Positions up to `accepted` are settled by the
-// login itself.
+// login itself. Nothing is looked at while the limits have not become lower.
 void Engine::Impl::apply_limits(Position accepted) {
+    if (age_max_ < options_.expires_after) send_.limit_age(age_max_);
+    if (payload_max_ >= std::exchange(kept_payload_max_, payload_max_)) return;
     std::vector<Fingerprint> too_large;
     send_.for_each_kept([&](const Data& message, unsigned attempts) {
         const bool is_accepted = message.seq != 0 && message.seq <= accepted;
@@ -218,34 +260,29 @@ void Engine::Impl::apply_limits(Position accepted) {
         send_.cancel(fp, &attempts);
         outcome(fp, to, Outcome::kRejected, attempts, static_cast<int>(Errc::kTooLarge));
     }
-    if (age_max_ < options_.expires_after) send_.limit_age(age_max_);
 }
 
 // ---- outcomes ----
 
 std::error_code Engine::Impl::cancel(TimePoint now, const Fingerprint& fp) {
     const Input input(*this, now);
-    const auto pending = pending_by_fp_.find(fp);
-    if (pending != pending_by_fp_.end()) {
-        if (std::exchange(pending->second->is_cancelled, true)) return Errc::kUnknown;
+    if (Pending* const pending = find_pending(fp)) {
+        if (std::exchange(pending->is_cancelled, true)) return Errc::kUnknown;
         return {};
     }
-    const Data* kept = send_.find(fp);
-    if (kept == nullptr) return Errc::kUnknown;
-    // `fp` may live in what goes. NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
-    const Fingerprint id = fp;
-    const std::string to = kept->to;
+    const auto kept = send_.find(fp);
+    if (!kept) return Errc::kUnknown;
     unsigned attempts = 0;
-    send_.cancel(id, &attempts);
-    outcome(id, to, Outcome::kCancelled, attempts);
+    send_.cancel(kept->fp, &attempts);
+    outcome(kept->fp, kept->to, Outcome::kCancelled, attempts);
     return {};
 }
 
 void Engine::Impl::settle_all(Outcome without_attempts, Outcome with_attempts) {
     for (Pending& pending : pending_) pending.is_cancelled = true;
-    for (const auto& [message, attempts] : send_.take_all()) {
+    send_.take_all([&](const Data& message, unsigned attempts) {
         outcome(message.fp, message.to, attempts == 0 ? without_attempts : with_attempts, attempts);
-    }
+    });
 }
 
 void Engine::Impl::on_accepted(const QosSendDaemon::Settled& message, const Acceptance* at) {
@@ -307,27 +344,31 @@ void Engine::Impl::outcome(const Fingerprint& fp, const std::string& to, Outcome
         case Outcome::kLost: ++counts_.lost; break;
         case Outcome::kUnknown: break;
     }
-    untold_outcomes_.emplace(fp, to);
+    remember(untold_outcomes_, fp);
     outcome_batch_.push_back(std::move(record));
 }
 
 void Engine::Impl::commit_outcomes() {
     if (is_recording_outcomes_ || outcome_batch_.empty()) return;
     is_recording_outcomes_ = true;
-    auto batch = std::make_shared<std::vector<OutcomeRecord>>(std::exchange(outcome_batch_, {}));
-    outbox_.record_outcomes(*batch, answer_to([this, batch](std::error_code error) {
-        on_outcomes_recorded(error, *batch);
-    }));
+    recording_outcomes_.swap(outcome_batch_);
+    if (outbox_.keeps_nothing()) {
+        on_outcomes_recorded({});
+        return;
+    }
+    auto done = answer_to([this](std::error_code error) { on_outcomes_recorded(error); });
+    outbox_.record_outcomes(recording_outcomes_, std::move(done));
 }
 
-void Engine::Impl::on_outcomes_recorded(std::error_code error, std::vector<OutcomeRecord>& batch) {
+void Engine::Impl::on_outcomes_recorded(std::error_code error) {
     is_recording_outcomes_ = false;
     if (error) {
         // Told all the same: a crash now would send them again, and the dedup key absorbs that.
         report_now_and_then(store_error_told_at_, static_cast<int>(Errc::kSendFailed),
                             "the outbox cannot record outcomes: " + error.message());
     }
-    for (OutcomeRecord& record : batch) push(OutcomeEvent{std::move(record), false});
+    for (OutcomeRecord& record : recording_outcomes_) push(OutcomeEvent{std::move(record), false});
+    recording_outcomes_.clear();
     push_corrections();
 }
 
@@ -335,7 +376,7 @@ void Engine::Impl::commit_removals() {
     if (!removals_.empty()) outbox_.remove_outcomes(std::exchange(removals_, {}));
 }
 
-void Engine::Impl::finish(SendDone done, Result<Fingerprint> result) {
+void Engine::Impl::finish(SendDone&& done, Result<Fingerprint> result) {
     if (done) dones_.emplace_back(std::move(done), std::move(result));
 }
 

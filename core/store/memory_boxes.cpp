@@ -13,6 +13,7 @@ void call(const std::function<void(std::error_code)>& done, std::error_code erro
 class MemoryOutbox final : public Outbox {
 public:
     bool is_durable() const override { return false; }
+    bool keeps_nothing() const override { return true; }
     Kept load() override { return {}; }
     void append(std::vector<OutboxRecord>, Done done) override { call(done); }
     void record_outcomes(std::vector<OutcomeRecord>, Done done) override { call(done); }

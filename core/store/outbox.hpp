@@ -48,6 +48,9 @@ public:
     virtual ~Outbox() = default;
 
     virtual bool is_durable() const = 0;
+    // True: nothing reaches it, the Engine's working copy is all there is, and of the calls below
+    // only load() need be made.
+    virtual bool keeps_nothing() const { return false; }
     // What an earlier process left; once, before anything else.
     virtual Kept load() = 0;
 

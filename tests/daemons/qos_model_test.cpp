@@ -184,7 +184,7 @@ private:
         if (mode_ != Mode::kPush && chance(25)) expires_at = context_.now() + some_time(400);
         index_.emplace(name, submitted_.size());
         submitted_.push_back(name);
-        REQUIRE_FALSE(sender_.submit(message, expires_at));
+        REQUIRE_FALSE(sender_.submit(std::move(message), expires_at));
     }
 
     void cancel() {

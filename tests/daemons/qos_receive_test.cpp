@@ -435,6 +435,29 @@ TEST_CASE("QosReceive plain: the memory is swept of what nobody spoke of for so 
     CHECK_FALSE(world.context.timers().next_deadline());
 }
 
+TEST_CASE("QosReceive plain: a full memory is swept in steps, with room for others between") {
+    ReceiveWorld world;
+    for (int i = 0; i < 2500; ++i) world.daemon.on_data("alice", fp(std::to_string(i)));
+    world.context.advance(10min - 1ms);
+    CHECK(world.daemon.dedup_size() == 2500);
+    world.context.advance(1ms);
+    CHECK(world.daemon.dedup_size() == 2500 - 1024);
+    CHECK(world.daemon.on_data("alice", fp("0")) == Verdict::kTake);
+    CHECK(world.daemon.on_data("alice", fp("2499")) == Verdict::kDuplicate);
+    world.context.advance(1ms);
+    CHECK(world.daemon.dedup_size() == 2501 - 2 * 1024);
+    world.context.advance(1ms);
+    CHECK(world.daemon.dedup_size() == 2);
+    CHECK(world.daemon.is_consistent());
+}
+
+TEST_CASE("QosReceive plain: a fingerprint cannot pass for another with a longer sender") {
+    ReceiveWorld world;
+    CHECK(world.daemon.on_data("bc", fp("a")) == Verdict::kTake);
+    CHECK(world.daemon.on_data("c", fp("ab")) == Verdict::kTake);
+    CHECK(world.daemon.on_data("", fp("abc")) == Verdict::kTake);
+}
+
 TEST_CASE("QosReceive plain: a duplicate renews its own place in the memory only") {
     ReceiveWorld world;
     world.daemon.on_data("alice", fp("a"));

@@ -150,13 +150,13 @@ TEST_CASE("QosSend: take_all gives everything in order and leaves nothing") {
     world.submit("a", 1s);
     world.daemon.on_offline();
     world.submit("b");
-    const auto all = world.daemon.take_all();
+    const auto all = world.take_all();
     REQUIRE(all.size() == 2);
     CHECK(all[0].first.text == "a");
     CHECK(all[0].second == 1);
     CHECK(all[1].first.text == "b");
     CHECK(all[1].second == 0);
-    CHECK(world.daemon.take_all().empty());
+    CHECK(world.take_all().empty());
     world.advance(1h);
     CHECK(world.told().empty());
 }
@@ -165,7 +165,7 @@ TEST_CASE("QosSend: after take_all online, positions go on") {
     SendWorld world;
     world.online();
     world.submit_all({"a", "b"});
-    world.daemon.take_all();
+    world.take_all();
     world.submit_all({"c"});
     CHECK(world.sent() == "a@1 b@2 c@3<0");
 }
@@ -274,7 +274,7 @@ TEST_CASE("QosSend: a callback may end the session, the rest is still told once"
     world.hook = [&](const std::string& text) {
         if (text == "accepted a/1") {
             world.daemon.on_offline();
-            world.daemon.take_all();
+            world.take_all();
         }
     };
     world.online();
@@ -363,7 +363,7 @@ TEST_CASE("QosSend: two pushes may bear the same fingerprint, or none") {
     REQUIRE_FALSE(world.daemon.submit(push("a", 2), std::nullopt));
     Data nameless = push("x", 3);
     nameless.fp = Fingerprint();
-    REQUIRE_FALSE(world.daemon.submit(nameless, std::nullopt));
+    REQUIRE_FALSE(world.daemon.submit(std::move(nameless), std::nullopt));
     CHECK(world.ack(3));
     CHECK(world.told() == "accepted a/1, accepted a/1, accepted /1");
 }

@@ -149,7 +149,7 @@ TEST_CASE("QosSend plain: without a limit it goes on until acked") {
     world.online();
     Data message = data("a");
     message.seq = 7;
-    REQUIRE_FALSE(world.daemon.submit(message, std::nullopt));
+    REQUIRE_FALSE(world.daemon.submit(std::move(message), std::nullopt));
     world.advance(1h);
     CHECK(world.daemon.retransmissions() == 720);
     CHECK(world.told().empty());

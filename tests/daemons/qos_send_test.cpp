@@ -60,9 +60,9 @@ TEST_CASE("QosSend: a fingerprint that is here already is refused and can be loo
     SendWorld world;
     world.submit_all({"a"});
     CHECK(world.submit("a") == Errc::kFingerprintReused);
-    REQUIRE(world.daemon.find(fp("a")) != nullptr);
+    REQUIRE(world.daemon.find(fp("a")).has_value());
     CHECK(world.daemon.find(fp("a"))->text == "a");
-    CHECK(world.daemon.find(fp("b")) == nullptr);
+    CHECK_FALSE(world.daemon.find(fp("b")).has_value());
 }
 
 TEST_CASE("QosSend: a fingerprint may come again once its message is settled") {

@@ -1,9 +1,11 @@
 #include "protocol/fingerprint.hpp"
 
 #include <doctest/doctest.h>
+#include <memory>
 #include <set>
 #include <string>
 #include <unordered_set>
+#include <utility>
 
 using petrel::Fingerprint;
 using petrel::UuidSource;
@@ -93,6 +95,29 @@ TEST_CASE("Fingerprint: order is total and agrees with equality") {
 TEST_CASE("Fingerprint: the UUID of zeros is not the empty fingerprint") {
     CHECK(Fingerprint::from_uuid({}) != Fingerprint());
     CHECK_FALSE(Fingerprint::from_uuid({}).empty());
+}
+
+TEST_CASE("Fingerprint: a copy is as good as what it was made of, and outlives it") {
+    for (const char* const text : {"my own", "0a0b0c0d-0000-4000-8000-000000000001"}) {
+        auto original = std::make_unique<Fingerprint>(Fingerprint::parse(text).value());
+        const Fingerprint copy = *original;
+        Fingerprint assigned = Fingerprint::parse("another").value();
+        assigned = *original;
+        CHECK(copy == *original);
+        CHECK(copy.text() == (copy.is_uuid() ? "" : text));
+        const Fingerprint moved = std::move(*original);
+        original.reset();
+        CHECK(copy.to_string() == text);
+        CHECK(assigned.to_string() == text);
+        CHECK(moved == copy);
+        CHECK(moved.hash() == copy.hash());
+    }
+    Fingerprint fp = Fingerprint::parse("a").value();
+    const Fingerprint& same = fp;
+    fp = same;
+    CHECK(fp.to_string() == "a");
+    fp = Fingerprint();
+    CHECK(fp.empty());
 }
 
 TEST_CASE("UuidSource: makes UUIDs of version 4 that print and parse as themselves") {

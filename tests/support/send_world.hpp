@@ -76,6 +76,13 @@ public:
     bool refuse(const std::string& name, Position seq, int code, Duration retry = Duration{0}) {
         return daemon.on_refused(fp(name), seq, code, retry);
     }
+    std::vector<std::pair<Data, unsigned>> take_all() {
+        std::vector<std::pair<Data, unsigned>> all;
+        daemon.take_all([&all](const Data& message, unsigned attempts) {
+            all.emplace_back(message, attempts);
+        });
+        return all;
+    }
     void advance(Duration by) { context.advance(by); }
 
     // What left since the last call.
