@@ -100,6 +100,7 @@ private:
         triples_->clear();
         if (!take('[')) return false;
         if (take(']')) return true;
+        triples_->reserve(16);  // As many as one ack mostly covers.
         do {
             if (!take('[')) return false;
             const auto cseq = take_digits();

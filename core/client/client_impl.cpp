@@ -17,6 +17,8 @@ constexpr int kEventsPerTurn = 256;
 constexpr std::size_t kLogsMax = 1024;
 // Closed connections that wait for the peer's close frame, 5 s at most each.
 constexpr std::size_t kRetiredMax = 4;
+// Room for so many posted sends is kept while there are none.
+constexpr std::size_t kSendsKept = 64;
 // Of a wait without a timeout: far away, and no overflow.
 constexpr std::chrono::hours kForever{24 * 365};
 
@@ -393,30 +395,36 @@ void Client::Impl::send_async(SendRequest request, Engine::SendDone done) {
         posted.is_refused = posted_sends_.size() > options_.posted_sends_max;
         if (!posted.is_refused) posted.request = std::move(request);
         is_first = posted_sends_.size() == 1;
+        has_posted_sends_ = true;
     }
     if (is_first) post([](Engine&, TimePoint) {});
 }
 
 void Client::Impl::run_posted_sends() {
-    std::deque<PostedSend> posted;
+    // Whoever posted an input after a send has made this true before: none is missed.
+    if (!has_posted_sends_) return;
+    std::vector<PostedSend> posted = std::move(spare_sends_);
     {
         const std::lock_guard lock(mutex_);
         posted.swap(posted_sends_);
+        has_posted_sends_ = false;
     }
     for (PostedSend& send : posted) {
         is_turn_wanted_ = true;
         if (send.is_refused) {
-            finish_send(std::move(send.done), Errc::kSendFailed);
+            finish_send(std::move(send.done), Result<Fingerprint>(Errc::kSendFailed));
             continue;
         }
         engine_->send(loop_.now(), std::move(send.request),
-                      [this, done = std::move(send.done)](Result<Fingerprint> result) {
-                          finish_send(done, std::move(result));
+                      [this, done = std::move(send.done)](Result<Fingerprint> result) mutable {
+                          finish_send(std::move(done), std::move(result));
                       });
     }
+    posted.clear();
+    if (posted.capacity() <= kSendsKept) spare_sends_ = std::move(posted);
 }
 
-void Client::Impl::finish_send(Engine::SendDone done, Result<Fingerprint> result) {
+void Client::Impl::finish_send(Engine::SendDone&& done, Result<Fingerprint>&& result) {
     if (done) finished_sends_.emplace_back(std::move(done), std::move(result));
 }
 
@@ -424,9 +432,9 @@ void Client::Impl::finish_send(Engine::SendDone done, Result<Fingerprint> result
 void Client::Impl::run_finished_sends() {
     if (std::exchange(is_finishing_sends_, true)) return;
     while (!finished_sends_.empty()) {
-        const auto [done, result] = std::move(finished_sends_.front());
+        auto [done, result] = std::move(finished_sends_.front());
         finished_sends_.pop_front();
-        done(result);
+        done(std::move(result));
     }
     is_finishing_sends_ = false;
 }
@@ -477,7 +485,10 @@ void Client::Impl::retire(std::unique_ptr<Link> link) {
 void Client::Impl::bury() {
     const auto is_dead = [](const std::unique_ptr<Link>& link) { return link->is_closed; };
     retired_.erase(std::remove_if(retired_.begin(), retired_.end(), is_dead), retired_.end());
-    while (retired_.size() > kRetiredMax) retired_.pop_front();
+    if (retired_.size() > kRetiredMax) {
+        const auto extra = static_cast<std::ptrdiff_t>(retired_.size() - kRetiredMax);
+        retired_.erase(retired_.begin(), retired_.begin() + extra);
+    }
 }
 
 void Client::Impl::Link::on_open(std::string_view subprotocol) {

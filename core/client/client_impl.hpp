@@ -107,7 +107,7 @@ private:
     bool is_lingering() const;
     void finish();
     void release();
-    void finish_send(Engine::SendDone done, Result<Fingerprint> result);
+    void finish_send(Engine::SendDone&& done, Result<Fingerprint>&& result);
     void report_late_failure(const Fingerprint& fp, const std::string& to, std::error_code error);
 
     std::shared_ptr<void> lease_;  // The runtime waits for us.
@@ -127,16 +127,18 @@ private:
     bool is_destroy_wanted_ = false;
     bool is_finishing_sends_ = false;
     std::unique_ptr<Link> link_;  // Of the current attempt.
-    std::deque<std::unique_ptr<Link>> retired_;
+    std::vector<std::unique_ptr<Link>> retired_;
     std::deque<std::pair<LogLevel, std::string>> logs_;
+    std::vector<PostedSend> spare_sends_;  // Empty: room for the next posted_sends_.
     std::deque<std::pair<Engine::SendDone, Result<Fingerprint>>> finished_sends_;
     std::deque<Event> extra_events_;  // Of our own making.
 
     // ---- shared ----
     std::atomic<ClientState> state_{ClientState::kOffline};
+    std::atomic<bool> has_posted_sends_{false};  // Set and cleared with mutex_ held.
     mutable std::mutex mutex_;  // Of all below; never held while the app is called.
     std::condition_variable changed_;
-    std::deque<PostedSend> posted_sends_;
+    std::vector<PostedSend> posted_sends_;
     bool is_gone_ = false;
     std::deque<Event> queue_;              // Pull.
     std::unique_ptr<EventSignal> signal_;  // Pull: set while queue_ is not empty.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cassert>
 #include <charconv>
-#include <cstdio>
 #include <deque>
 #include <string_view>
 #include <utility>
@@ -31,6 +30,12 @@ static_assert(kHeader <= BenchLoad::kSizeMin);
 struct Header {
     std::uint64_t pair = 0, number = 0, due = 0;
 };
+
+// And a space. By hand: printf would be a good part of what sending a message costs.
+void append_hex(std::uint64_t value, unsigned digits, std::string& to) {
+    while (digits-- > 0) to.push_back("0123456789abcdef"[value >> (4 * digits) & 0xf]);
+    to.push_back(' ');
+}
 
 std::optional<Header> parse_header(std::string_view text) {
     if (text.size() < kHeader) return std::nullopt;
@@ -283,14 +288,12 @@ void BenchLoad::submit_due() {
 }
 
 void BenchLoad::submit(Pair& pair, nanoseconds due) {
-    char header[kHeader + 1];
-    std::snprintf(header, sizeof header, "%06x %012llx %016llx ", pair.index & 0xffffff,
-                  static_cast<unsigned long long>(pair.submitted),
-                  static_cast<unsigned long long>(due.count()));
     SendRequest request;
     request.to = pair.receiver_name;
     request.text.reserve(kHeader + padding_.size());
-    request.text.assign(header, kHeader);
+    append_hex(pair.index & 0xffffff, 6, request.text);
+    append_hex(pair.submitted, 12, request.text);
+    append_hex(static_cast<std::uint64_t>(due.count()), 16, request.text);
     request.text += padding_;
     ++pair.submitted;
     ++submitted_;
