@@ -7,7 +7,7 @@ asio::ip::address resolve_address(asio::io_context& io, std::string text, std::e
     if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
         text = text.substr(1, text.size() - 2);
     }
-    const auto address = asio::ip::make_address(text, error);
+    auto address = asio::ip::make_address(text, error);
     if (!error) return address;
     asio::ip::tcp::resolver resolver(io);
     const auto found = resolver.resolve(text, "", asio::ip::resolver_base::passive, error);

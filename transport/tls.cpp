@@ -362,7 +362,7 @@ bool set_up_client(SSL* ssl, std::string host, const TlsClientOptions& options) 
     check->pins = options.pins;
     check->is_insecure = options.is_insecure;
     if (SSL_set_ex_data(ssl, verification_index(), check.get()) != 1) return false;
-    check.release();
+    (void)check.release();  // The connection's from here on.
     SSL_set_verify(ssl, SSL_VERIFY_PEER, nullptr);
     X509_VERIFY_PARAM* const param = SSL_get0_param(ssl);
     std::error_code no_address;
