@@ -41,6 +41,7 @@ bool PendingTable::fits_block(const Data& message) {
            message.conv.empty() && message.cseq == 0 && !message.h && message.acc.empty();
 }
 
+// A body is a pointer with a mark in its low bit. NOLINTBEGIN(performance-no-int-to-ptr)
 const PendingTable::Block* PendingTable::block(const Entry& entry) const {
     assert((entry.body & kWhole) == 0);
     return reinterpret_cast<const Block*>(entry.body);
@@ -57,6 +58,7 @@ void PendingTable::free_body(const Entry& entry) {
         ::operator delete(reinterpret_cast<void*>(entry.body));
     }
 }
+// NOLINTEND(performance-no-int-to-ptr)
 
 Slot PendingTable::add(Data&& message, TimePoint taken_at) {
     Entry entry;

@@ -120,7 +120,8 @@ std::optional<Data> QosSendDaemon::find(const Fingerprint& fp) {
     if (found == kNoSlot) return std::nullopt;
     Data scratch;
     const Data& message = table_.message(found, scratch);
-    return &message == &scratch ? std::move(scratch) : message;
+    if (&message == &scratch) return scratch;  // Moved, as the name of a local is.
+    return message;
 }
 
 // ---- sessions ----

@@ -237,6 +237,7 @@ void Engine::Impl::submit(Pending& pending) {
             ? std::error_code(Errc::kTooLarge)
             : send_.submit(std::move(message), expires_at, 0, pending.taken_at, pending.is_fresh);
     // The login told a lower limit while the outbox was busy. What was not taken is still whole.
+    // NOLINTNEXTLINE(bugprone-use-after-move)
     if (error) outcome(message.fp, message.to, Outcome::kRejected, 0, error.value());
 }
 
