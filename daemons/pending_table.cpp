@@ -78,8 +78,7 @@ Slot PendingTable::add(Data&& message, TimePoint taken_at) {
         char* at = reinterpret_cast<char*>(head + 1);
         for (const std::string_view part :
              {std::string_view(message.to), fp, std::string_view(message.text)}) {
-            std::memcpy(at, part.data(), part.size());
-            at += part.size();
+            at = std::copy(part.begin(), part.end(), at);  // memcpy() takes no null, even for none.
         }
         entry.body = reinterpret_cast<std::uintptr_t>(memory);
     } else {
