@@ -45,7 +45,12 @@ private:
 
 // Little-endian numbers in blobs.
 inline void append_number(std::uint64_t value, std::string& out) {
-    for (int shift = 0; shift < 64; shift += 8) out.push_back(static_cast<char>(value >> shift));
+    char bytes[8];
+    for (char& byte : bytes) {
+        byte = static_cast<char>(value);
+        value >>= 8;
+    }
+    out.append(bytes, sizeof bytes);
 }
 
 inline std::uint64_t number_at(std::string_view bytes, std::size_t at) {

@@ -8,7 +8,7 @@
 
 namespace petrel {
 
-int SqliteDedup::open(SqliteFile& file) {
+int SqliteDedup::open(SqliteFile& file, SqliteLog& log) {
     const std::pair<SqliteStatement*, const char*> statements[] = {
         {&find_,
          "SELECT digest, cseq, send_ts, accepted_at FROM dedup WHERE sender = ?1 AND fp = ?2"},
@@ -19,10 +19,6 @@ int SqliteDedup::open(SqliteFile& file) {
         {&sweep_,
          "SELECT sender, fp, accepted_at FROM dedup WHERE (sender, fp) > (?1, ?2) "
          "ORDER BY sender, fp LIMIT ?3"},
-        {&read_log_,
-         "SELECT message.id, sender, fp, cseq, send_ts, accepted_at, name, typeu, text "
-         "FROM message CROSS JOIN user ON user.id = message.user "
-         "WHERE message.id > ?1 ORDER BY message.id"},
         {&put_settled_, "UPDATE meta SET value = ?1 WHERE key = 2"},
     };
     for (const auto& [statement, sql] : statements) {
@@ -33,28 +29,22 @@ int SqliteDedup::open(SqliteFile& file) {
     const int code = select.step();
     if (code != SQLITE_ROW) return code == SQLITE_DONE ? SQLITE_CORRUPT : code;
     settled_id_ = recent_last_id_ = select.integer(0);
-    return load_recent();
+    return load_recent(log);
 }
 
-int SqliteDedup::load_recent() {
+int SqliteDedup::load_recent(SqliteLog& log) {
     std::string scratch;
-    read_log_.bind(settled_id_);
-    int code = SQLITE_OK;
-    while ((code = read_log_.step()) == SQLITE_ROW) {
-        recent_last_id_ = read_log_.integer(0);
-        DedupRow row;
-        row.cseq = read_log_.number(3);
-        row.send_ts = read_log_.integer(4);
-        row.accepted_at = read_log_.integer(5);
-        const std::string to(read_log_.text(6));
-        const auto typeu = static_cast<int>(read_log_.integer(7));
-        const std::string_view text = read_log_.text(8);
-        row.digest = payload_digest(to, typeu, text, scratch);
-        recent_bytes_ += text.size();
-        recent_[DedupKey{read_log_.integer(1), FingerprintBlob::parse(read_log_.text(2))}] = row;
-    }
-    read_log_.reset();
-    if (code != SQLITE_DONE) return code;
+    const auto add = [&](std::int64_t piece, std::int64_t accepted_at,
+                         const SqliteLog::Entry& entry, const std::string& to) {
+        recent_last_id_ = piece;
+        recent_bytes_ += entry.text.size();
+        DedupRow& row = recent_[DedupKey{entry.sender, FingerprintBlob::parse(entry.fp)}];
+        row.digest = payload_digest(to, entry.typeu, entry.text, scratch);
+        row.cseq = entry.cseq;
+        row.send_ts = entry.send_ts;
+        row.accepted_at = accepted_at;
+    };
+    if (const int code = log.for_each_after(settled_id_, add)) return code;
     freeze();
     return SQLITE_OK;
 }

@@ -7,6 +7,7 @@
 
 #include "core/store/message_tables.hpp"
 #include "core/store/sqlite_file.hpp"
+#include "core/store/sqlite_log.hpp"
 
 namespace petrel {
 
@@ -28,7 +29,7 @@ public:
 
     explicit SqliteDedup(const Limits& limits) : limits_(limits) {}
 
-    int open(SqliteFile& file);
+    int open(SqliteFile& file, SqliteLog& log);
 
     int find(const DedupKey& key, DedupRow& row, bool& is_found);
 
@@ -38,7 +39,7 @@ public:
         std::size_t text_bytes = 0;
         bool is_in_log = true;
         bool settle_all = false;
-        std::int64_t last_id = 0;  // Of the log, behind its messages.
+        std::int64_t last_id = 0;  // Of the log, behind its messages; for committed() only.
     };
     int write(const Batch& batch);
     void committed(const Batch& batch);
@@ -55,13 +56,13 @@ private:
     using Entry = std::pair<std::uint64_t, const DedupMap::value_type*>;
 
     int put(const DedupMap::value_type& row);
-    int load_recent();
+    int load_recent(SqliteLog& log);
     static std::vector<Entry> sorted(const DedupMap& rows);
     void add_recent(DedupMap& rows);
     void freeze();
 
     const Limits limits_;
-    SqliteStatement find_, put_, drop_, sweep_, read_log_, put_settled_;
+    SqliteStatement find_, put_, drop_, sweep_, put_settled_;
     DedupMap recent_;
     std::size_t recent_bytes_ = 0;
     std::int64_t recent_last_id_ = 0;

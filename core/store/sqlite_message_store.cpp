@@ -11,15 +11,14 @@
 #include "core/store/sqlite_blobs.hpp"
 #include "core/store/sqlite_dedup.hpp"
 #include "core/store/sqlite_file.hpp"
-#include "protocol/conversation.hpp"
+#include "core/store/sqlite_log.hpp"
 
 namespace petrel {
 namespace {
 
-// `message` is a log in the order of acceptance, so that a commit writes few pages and retention
-// takes from one end; inboxes are an index into it. `user.last` may be behind: the highest `seq`
-// in the log then says it. `dedup` may be behind the log too (SqliteDedup), and has no index by
-// time: it is swept. `meta`: 1 the store's clock, 2 the log id that `dedup` has come to.
+// Beside SqliteLog's tables. `user.last` may be behind: the last run of the inbox then says it.
+// `dedup` may be behind the log too (SqliteDedup), and has no index by time: it is swept. `meta`:
+// 1 the store's clock, 2 the piece of the log that `dedup` has come to.
 constexpr char kCreate[] = R"sql(
 CREATE TABLE meta(key INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 INSERT INTO meta(key, value) VALUES(1, 0), (2, 0);
@@ -40,18 +39,19 @@ CREATE TABLE dedup(
     sender INTEGER NOT NULL, fp BLOB NOT NULL, digest BLOB NOT NULL, cseq INTEGER NOT NULL,
     send_ts INTEGER NOT NULL, accepted_at INTEGER NOT NULL,
     PRIMARY KEY(sender, fp)) STRICT, WITHOUT ROWID;
-CREATE TABLE message(
-    id INTEGER PRIMARY KEY, user INTEGER NOT NULL, seq INTEGER NOT NULL, sender INTEGER NOT NULL,
-    fp BLOB NOT NULL, typeu INTEGER NOT NULL, bridge INTEGER NOT NULL, cseq INTEGER NOT NULL,
-    send_ts INTEGER NOT NULL, accepted_at INTEGER NOT NULL, text TEXT NOT NULL) STRICT;
-CREATE UNIQUE INDEX message_by_inbox ON message(user, seq);
 )sql";
+constexpr std::int32_t kVersion = 2;
+
+const std::string& whole_schema() {
+    static const std::string sql = std::string(kCreate) + SqliteLog::kCreate;
+    return sql;
+}
 
 SqliteFile::Schema schema_with(const SqliteTuning& tuning) {
     SqliteFile::Schema schema;
     schema.application_id = 0x50747267;  // "Ptrg"
-    schema.version = 1;
-    schema.create = kCreate;
+    schema.version = kVersion;
+    schema.create = whole_schema().c_str();
     schema.what = "gateway store";
     schema.cache_kib = tuning.cache_kib;
     schema.checkpoint_pages = tuning.checkpoint_pages;
@@ -112,14 +112,14 @@ public:
         SqliteDedup::Batch batch;
         batch.rows = set.dedup;
         batch.is_in_log = set.dedup->size() == set.messages.size();
-        batch.last_id = last_message_id_ + static_cast<std::int64_t>(set.messages.size());
         for (const MessageRow& row : set.messages) batch.text_bytes += row.message->text.size();
         if (code == SQLITE_OK) code = find_unsettled(set, batch.settle_all);
         if (code == SQLITE_OK) code = forget(set);
         if (code == SQLITE_OK) code = write_users(set);
         if (code == SQLITE_OK) code = write_sessions(set);
         if (code == SQLITE_OK) code = dedup_.write(batch);
-        if (code == SQLITE_OK) code = write_messages(set.messages);
+        if (code == SQLITE_OK) code = log_.write(set.messages);
+        batch.last_id = log_.planned_id();
         if (code == SQLITE_OK) code = put_now_.bind(set.now).run();
         if (code == SQLITE_OK) code = commit_.run();
         const std::error_code error = result(code);
@@ -128,7 +128,7 @@ public:
             return error;
         }
         dedup_.committed(batch);
-        last_message_id_ = batch.last_id;
+        log_.committed();
         last_now_ = set.now;
         for (const WriteSet::User& write : set.users) {
             last_user_id_ = std::max(last_user_id_, write.row->id);
@@ -189,36 +189,13 @@ public:
     }
 
     std::error_code find_fingerprint(UserId user, Position seq, Fingerprint& fp) override {
-        return each_row(find_fingerprint_.bind(user).bind(seq), [&](const SqliteStatement& select) {
-            fp = FingerprintBlob::parse(select.text(0));
-            return true;
-        });
+        return result(log_.find_fingerprint(user, seq, fp));
     }
 
     std::error_code find_messages(
         const UserRow& user, Position after, std::size_t messages_max, std::size_t bytes_max,
         std::vector<std::pair<Position, std::shared_ptr<const StoredMessage>>>& rows) override {
-        std::size_t bytes = 0;
-        const auto limit = std::min<std::uint64_t>(messages_max, kNumberMax);
-        return each_row(find_messages_.bind(user.id).bind(after).bind(limit),
-                        [&](const SqliteStatement& select) {
-                            const std::string_view text = select.text(7);
-                            bytes += text.size();
-                            if (bytes > bytes_max && !rows.empty()) return false;
-                            auto message = std::make_shared<StoredMessage>();
-                            message->app = user.app;
-                            message->from = select.text(1);
-                            message->to = user.name;
-                            message->fp = FingerprintBlob::parse(select.text(2));
-                            message->typeu = static_cast<int>(select.integer(3));
-                            message->bridge = select.integer(4) != 0;
-                            message->cseq = select.number(5);
-                            message->send_ts = select.integer(6);
-                            message->text = text;
-                            message->conv = conversation_of_users(message->from, message->to);
-                            rows.emplace_back(select.number(0), std::move(message));
-                            return true;
-                        });
+        return result(log_.find_messages(user, after, messages_max, bytes_max, rows));
     }
 
     std::error_code find_user_ids(std::vector<UserId>& ids) override {
@@ -231,14 +208,7 @@ public:
     std::error_code find_expired_messages(std::int64_t before, std::size_t skip,
                                           std::size_t rows_max,
                                           std::vector<ExpiredMessage>& rows) override {
-        const auto limit = std::min<std::uint64_t>(rows_max, kNumberMax);
-        return each_row(
-            find_oldest_.bind(limit).bind(std::uint64_t{skip}), [&](const SqliteStatement& select) {
-                if (select.integer(3) >= before) return false;
-                rows.push_back(
-                    {std::string(select.text(0)), std::string(select.text(1)), select.number(2)});
-                return true;
-            });
+        return result(log_.find_expired(before, skip, rows_max, rows));
     }
 
     std::error_code sweep_dedup(std::int64_t before, std::size_t rows_max,
@@ -288,7 +258,8 @@ private:
             {&put_now_, "UPDATE meta SET value = ?1 WHERE key = 1"},
             {&find_user_,
              "SELECT id, epoch, last, floor, generation, "
-             "coalesce((SELECT max(seq) FROM message WHERE message.user = user.id), 0) "
+             "coalesce((SELECT inbox.last FROM inbox WHERE inbox.user = user.id "
+             "ORDER BY first DESC LIMIT 1), 0) "
              "FROM user WHERE app = ?1 AND name = ?2"},
             {&find_user_ids_, "SELECT id FROM user ORDER BY id"},
             {&add_user_,
@@ -313,21 +284,6 @@ private:
              "ORDER BY user, name LIMIT ?3"},
             {&find_conversation_, "SELECT cseq FROM conversation WHERE low = ?1 AND high = ?2"},
             {&put_conversation_, "REPLACE INTO conversation(low, high, cseq) VALUES(?1, ?2, ?3)"},
-            {&add_message_,
-             "INSERT INTO message(id, user, seq, sender, fp, typeu, bridge, cseq, send_ts, "
-             "accepted_at, text) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"},
-            {&drop_messages_, "DELETE FROM message WHERE user = ?1 AND seq <= ?2"},
-            {&find_log_id_,
-             "SELECT id FROM message WHERE user = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1"},
-            {&find_fingerprint_, "SELECT fp FROM message WHERE user = ?1 AND seq = ?2"},
-            {&find_messages_,
-             "SELECT seq, user.name, fp, typeu, bridge, cseq, send_ts, text "
-             "FROM message CROSS JOIN user ON user.id = message.sender "
-             "WHERE message.user = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"},
-            {&find_oldest_,
-             "SELECT app, name, seq, accepted_at "
-             "FROM message CROSS JOIN user ON user.id = message.user "
-             "ORDER BY message.id LIMIT ?1 OFFSET ?2"},
         };
         for (const auto& [statement, sql] : statements) {
             if (const int code = file_.prepare(sql, *statement)) return code;
@@ -338,17 +294,17 @@ private:
     int load() {
         SqliteStatement select;
         int code = file_.prepare(
-            "SELECT value, (SELECT coalesce(max(id), 0) FROM user), "
-            "(SELECT coalesce(max(id), 0) FROM message) FROM meta WHERE key = 1",
+            "SELECT value, (SELECT coalesce(max(id), 0) FROM user) FROM meta WHERE key = 1",
             select);
         if (code != SQLITE_OK) return code;
         code = select.step();
         if (code != SQLITE_ROW) return code == SQLITE_DONE ? SQLITE_CORRUPT : code;
         last_now_ = select.integer(0);
         last_user_id_ = select.integer(1);
-        if ((code = dedup_.open(file_))) return code;
-        // An id is used once, even when its message is gone: see SqliteDedup.
-        last_message_id_ = std::max(select.integer(2), dedup_.settled_id());
+        if ((code = log_.open(file_))) return code;
+        if ((code = dedup_.open(file_, log_))) return code;
+        // A number is used once, even when its piece is gone: see SqliteDedup.
+        log_.set_last_id(dedup_.settled_id());
         return SQLITE_OK;
     }
 
@@ -404,7 +360,7 @@ private:
         }
         if ((code = dedup_.forget(set.forgotten_dedup))) return code;
         for (const auto& [user, up_to] : set.forgotten_messages) {
-            if ((code = drop_messages_.bind(user).bind(up_to).run())) return code;
+            if ((code = log_.forget(user, up_to))) return code;
         }
         return code;
     }
@@ -476,34 +432,10 @@ private:
     int find_unsettled(const WriteSet& set, bool& is_unsettled) {
         is_unsettled = false;
         for (const auto& [user, up_to] : set.forgotten_messages) {
-            const int code = find_log_id_.bind(user).bind(up_to).step();
-            if (code == SQLITE_ROW && find_log_id_.integer(0) > dedup_.settled_id()) {
-                is_unsettled = true;
-            }
-            find_log_id_.reset();
-            if (code != SQLITE_ROW && code != SQLITE_DONE) return code;
+            std::int64_t piece = 0;
+            if (const int code = log_.find_piece(user, up_to, piece)) return code;
+            is_unsettled = piece > dedup_.settled_id();
             if (is_unsettled) break;
-        }
-        return SQLITE_OK;
-    }
-
-    int write_messages(const std::vector<MessageRow>& rows) {
-        std::int64_t id = last_message_id_;
-        for (const MessageRow& row : rows) {
-            const StoredMessage& message = *row.message;
-            const FingerprintBlob fp(message.fp);
-            add_message_.bind(++id)
-                .bind(row.user)
-                .bind(row.seq)
-                .bind(row.sender)
-                .bind_blob(fp.view())
-                .bind(message.typeu)
-                .bind(message.bridge ? 1 : 0)
-                .bind(message.cseq)
-                .bind(message.send_ts)
-                .bind(row.accepted_at)
-                .bind(std::string_view(message.text));
-            if (const int code = add_message_.run()) return code;
         }
         return SQLITE_OK;
     }
@@ -515,13 +447,11 @@ private:
     SqliteStatement find_devices_, put_device_, drop_device_, sweep_devices_;
     SqliteStatement find_streams_, put_stream_, drop_stream_, sweep_streams_;
     SqliteStatement find_conversation_, put_conversation_;
-    SqliteStatement add_message_, drop_messages_, find_fingerprint_, find_messages_, find_oldest_;
-    SqliteStatement find_log_id_;
+    SqliteLog log_;
     SqliteDedup dedup_;
     NamedKey streams_at_, devices_at_;
     std::int64_t last_now_ = 0;
     UserId last_user_id_ = 0;
-    std::int64_t last_message_id_ = 0;
     std::string last_error_;
     StoreFault last_fault_ = StoreFault::kOther;
 };

@@ -174,7 +174,7 @@ TEST_CASE("SqliteStore: a newer schema is refused with what to do") {
     Opening opening;
     REQUIRE(opening.open());
     opening.store.reset();
-    run_sql(opening.path, "PRAGMA user_version=2");
+    run_sql(opening.path, "PRAGMA user_version=3");
     CHECK(!opening.open());
     CHECK(opening.says("newer Petrel"));
     CHECK(opening.says("use that version"));
@@ -314,7 +314,7 @@ TEST_CASE("SqliteStore: a check refuses what opening would refuse, with the same
     write_file(opening.path, bytes);
     is_refused("damaged");
     run_sql(opening.folder.file("newer.db"),
-            "PRAGMA application_id=1349808743; PRAGMA user_version=2");
+            "PRAGMA application_id=1349808743; PRAGMA user_version=3");
     opening.path = opening.folder.file("newer.db");
     is_refused("newer Petrel");
     opening.path = opening.folder.file("missing/petrel.db");
@@ -571,7 +571,8 @@ TEST_CASE("SqliteStore: numbers end below 2^53") {
     opening.store.reset();
     run_sql(opening.path,
             "UPDATE user SET last = 9007199254740991, floor = 9007199254740991 WHERE name = 'bob';"
-            "DELETE FROM message; UPDATE conversation SET cseq = 0");
+            "DELETE FROM inbox; DELETE FROM log; DELETE FROM entries; UPDATE conversation SET cseq "
+            "= 0");
     REQUIRE(opening.open());
     REQUIRE(!append(*opening.store, message(fingerprints), result));
     CHECK(result.fate == Fate::kRefused);
@@ -664,7 +665,7 @@ TEST_CASE("SqliteStore: trim empties the tables, of what was cached too") {
     const std::string path = world.form().folder.file("petrel.db");
     std::filesystem::copy_file(path, path + ".copy");
     std::filesystem::copy_file(path + "-wal", path + ".copy-wal");
-    for (const char* table : {"message", "dedup", "stream", "device"}) {
+    for (const char* table : {"log", "entries", "inbox", "dedup", "stream", "device"}) {
         CHECK(query(path + ".copy", std::string("SELECT count(*) FROM ") + table) == 0);
     }
     CHECK(query(path + ".copy", "SELECT count(*) FROM user") == 31);
