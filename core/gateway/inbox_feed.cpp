@@ -21,7 +21,7 @@ void InboxFeed::on_delivery(const Delivery& delivery) {
     const bool was_complete = queued_to_ == last_;
     last_ = std::max(last_, delivery.seq);
     const bool has_room = queue_.size() < options_.queue_max &&
-                          queue_bytes_ + delivery.message->text.size() <= options_.queue_bytes_max;
+                          queue_bytes_ + bytes_of(delivery) <= options_.queue_bytes_max;
     if (was_complete && !is_reading_ && delivery.seq == queued_to_ + 1 && has_room) {
         enqueue(delivery);
     }
@@ -43,7 +43,7 @@ bool InboxFeed::on_page(const ReadResult& page) {
 
 void InboxFeed::enqueue(const Delivery& delivery) {
     queue_.push_back(delivery);
-    queue_bytes_ += delivery.message->text.size();
+    queue_bytes_ += bytes_of(delivery);
     queued_to_ = delivery.seq;
     skip_acked();
 }
@@ -58,7 +58,7 @@ void InboxFeed::skip_acked() {
 
 void InboxFeed::pop() {
     assert(!queue_.empty());
-    queue_bytes_ -= queue_.front().message->text.size();
+    queue_bytes_ -= bytes_of(queue_.front());
     queue_.pop_front();
     next_ = queue_.empty() ? queued_to_ + 1 : queue_.front().seq;
 }

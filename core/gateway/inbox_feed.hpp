@@ -19,9 +19,14 @@ namespace petrel {
 class InboxFeed {
 public:
     struct Options {
-        std::size_t queue_max = 128;               // Deliveries kept ready.
-        std::size_t queue_bytes_max = 512 * 1024;  // Of text.
+        // Deliveries kept ready, and bytes of them (estimated: the text + kMessageOverhead). What a
+        // full window of the sender brings at once should fit: what does not is read again from
+        // the store, page by page.
+        std::size_t queue_max = 2048;
+        std::size_t queue_bytes_max = 1024 * 1024;
     };
+    // What a message in memory has besides its text.
+    static constexpr std::size_t kMessageOverhead = 320;
 
     explicit InboxFeed(Options options) : options_(options) {}
 
@@ -44,6 +49,9 @@ public:
     Position last() const noexcept { return last_; }
 
 private:
+    static std::size_t bytes_of(const Delivery& delivery) {
+        return delivery.message->text.size() + kMessageOverhead;
+    }
     void enqueue(const Delivery& delivery);
     void skip_acked();
 

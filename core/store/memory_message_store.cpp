@@ -50,6 +50,7 @@ public:
         // What could not move is here already: an expired row of the same key.
         for (const auto& [dedup_key, row] : *set.dedup) dedup_[dedup_key] = row;
         for (MessageRow& row : set.messages) {
+            if (row.is_gone) continue;
             log_.push_back({row.accepted_at, row.user, row.seq});
             user(row.user).inbox.push_back(std::move(row.message));
         }

@@ -44,7 +44,7 @@ std::error_code MessageRules::begin(std::int64_t now, WallMillis wall) {
 std::error_code MessageRules::commit() {
     assert(is_open_);
     collect_writes();
-    if (!has_writes()) {
+    if (!has_writes() && !tables_->has_upkeep()) {
         tables_->end();
         finish(true);
         return {};
@@ -76,19 +76,14 @@ void MessageRules::collect_writes() {
         for (const Stream& stream : user->streams) {
             if (stream.is_changed) writes_.streams.push_back({user->row.id, &stream.row});
         }
-        // What came and went within the transaction is not written at all.
         for (const std::size_t at : user->pending) {
             if (writes_.messages[at].seq > user->row.floor) break;
-            writes_.messages[at].message = nullptr;
+            writes_.messages[at].is_gone = true;
         }
     }
     for (const auto& [key, conversation] : changed_conversations_) {
         writes_.conversations.emplace_back(key, conversation->cseq);
     }
-    auto& messages = writes_.messages;
-    messages.erase(std::remove_if(messages.begin(), messages.end(),
-                                  [](const MessageRow& row) { return !row.message; }),
-                   messages.end());
 }
 
 bool MessageRules::has_writes() const {

@@ -90,6 +90,7 @@ struct MessageRow {
     UserId sender = 0;
     std::int64_t accepted_at = 0;
     std::shared_ptr<const StoredMessage> message;
+    bool is_gone = false;  // Came and went within the transaction: in no inbox.
 };
 
 // A device or a stream of a user, by its name.
@@ -127,7 +128,7 @@ struct WriteSet {
     std::vector<Stream> streams;
     std::vector<std::pair<ConversationKey, std::uint64_t>> conversations;
     DedupMap* dedup = nullptr;         // apply() may take the nodes.
-    std::vector<MessageRow> messages;  // In the order of acceptance.
+    std::vector<MessageRow> messages;  // In the order of acceptance; of each row in `dedup`, one.
 };
 
 // What is committed. Reads leave their output alone where there is nothing; an error is the
@@ -141,6 +142,8 @@ public:
     virtual void end() = 0;
     // All or nothing, durably; ends the transaction either way.
     virtual std::error_code apply(WriteSet& set) = 0;
+    // Whether apply() has something to do of its own, though nothing has changed.
+    virtual bool has_upkeep() const { return false; }
 
     virtual std::error_code find_user(std::string_view app, std::string_view name, UserRow& row,
                                       bool& is_found) = 0;

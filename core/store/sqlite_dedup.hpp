@@ -2,26 +2,31 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "core/store/key_filter.hpp"
 #include "core/store/message_tables.hpp"
 #include "core/store/sqlite_file.hpp"
 #include "core/store/sqlite_log.hpp"
 
 namespace petrel {
 
-// The dedup rows of a gateway's store file, in two tiers, because fingerprints are random: written
-// one by one, each would cost a page of its own.
+// The dedup rows of a gateway's store file. Fingerprints are random: in a table by fingerprint each
+// would cost a page of its own. So they are written as runs, sorted by hash, page behind page:
 //
 //   accepted -> recent_ (memory; the message log repeats it) -- full --> settling_ (memory)
-//                                -- some neighbours with each commit --> table `dedup`
+//                                -- some pages with each commit --> a run
 //
-// meta row 2 is the log id up to which the table has everything; after a crash the rest is made
-// again from the log. Whoever deletes a message behind it from the log asks for settle_all first.
-// Changes of memory wait for committed(). Thread-compatible.
+// A look-up reads a page only where a filter in memory says that the key may be there. Nothing in a
+// run ever changes; when all of it has expired, it goes. meta row 2 is the piece of the log up to
+// which the runs have everything: after a crash the rest is made again from the log, which keeps
+// it until then. Changes of memory wait for committed(). Thread-compatible.
 class SqliteDedup {
 public:
+    static const char* const kCreate;
+
     struct Limits {
         std::size_t rows = 0;   // Of recent_, before it is full...
         std::size_t bytes = 0;  // ...or text of theirs in the log, which an opening reads again.
@@ -33,48 +38,90 @@ public:
 
     int find(const DedupKey& key, DedupRow& row, bool& is_found);
 
-    // What a transaction adds. `is_in_log`: the log has every row of `rows`.
+    // What a transaction adds; the log has all of it.
     struct Batch {
         DedupMap* rows = nullptr;
         std::size_t text_bytes = 0;
-        bool is_in_log = true;
-        bool settle_all = false;
-        std::int64_t last_id = 0;  // Of the log, behind its messages; for committed() only.
+        std::int64_t last_piece = 0;  // Of the log, with its messages; for committed() only.
     };
     int write(const Batch& batch);
     void committed(const Batch& batch);
 
-    int forget(const std::vector<DedupKey>& keys);
-    // As MessageTables::sweep_dedup().
-    int sweep(std::int64_t before, std::size_t rows_max, std::vector<DedupKey>& keys,
-              bool& is_finished);
+    // What was accepted before is not needed any more, and whether the log waits to let pieces go.
+    void expire(std::int64_t before, bool is_log_waiting);
+    // Whether a write() has something to do about it, even without a batch.
+    bool has_upkeep() const { return !expired_runs_.empty() || (is_settling_ && is_hurried_); }
 
-    // The log id up to which everything is in the table.
-    std::int64_t settled_id() const { return settled_id_; }
+    // The piece of the log up to which the runs have everything.
+    std::int64_t settled_piece() const { return settled_piece_; }
+    std::int64_t planned_settled_piece() const { return planned_.settled_piece; }
 
 private:
-    using Entry = std::pair<std::uint64_t, const DedupMap::value_type*>;
+    // A group has one filter: of so many runs that a look-up asks few filters, and of so few that
+    // it goes soon after they have.
+    static constexpr std::size_t kRunsInGroup = 16;
 
-    int put(const DedupMap::value_type& row);
+    struct Run {
+        std::int64_t id = 0;
+        std::int64_t first_page = 0;
+        std::int64_t newest = 0;            // Accepted.
+        std::vector<std::uint64_t> fences;  // The first hash of each page.
+    };
+    struct Group {
+        KeyFilter filter;
+        std::vector<Run> runs;
+        std::size_t runs_added = 0;
+    };
+    struct Entry {
+        std::uint64_t hash = 0;
+        const DedupMap::value_type* row = nullptr;
+    };
+
+    int load_runs();
     int load_recent(SqliteLog& log);
-    static std::vector<Entry> sorted(const DedupMap& rows);
+    std::uint64_t hash_of(const DedupKey& key) const;
+    int find_in_run(const Run& run, std::uint64_t hash, const DedupKey& key, DedupRow& row,
+                    bool& is_found);
+    void add_run(Run run, const std::uint64_t* hashes, std::size_t count);
+    int write_pages(std::size_t rows);
+    int write_run();
+    int drop_runs();
     void add_recent(DedupMap& rows);
+    void freeze_if_full();
     void freeze();
 
     const Limits limits_;
-    SqliteStatement find_, put_, drop_, sweep_, put_settled_;
+    SqliteStatement find_page_, add_page_, drop_pages_, add_run_, drop_run_, put_settled_;
+    std::uint64_t seed_ = 0;  // The store's own: hashes cannot be made to collide from outside.
+    std::vector<Group> groups_;
+    std::int64_t last_run_ = 0;
+    std::int64_t last_page_ = 0;
+    std::vector<std::int64_t> expired_runs_;
+    std::int64_t expired_before_ = 0;
+
     DedupMap recent_;
     std::size_t recent_bytes_ = 0;
-    std::int64_t recent_last_id_ = 0;
+    std::int64_t recent_last_piece_ = 0;
+
+    bool is_settling_ = false;
+    bool is_hurried_ = false;  // The log holds pieces for it that are nobody's any more.
     DedupMap settling_;
-    std::vector<Entry> settling_order_;
-    std::size_t settling_next_ = 0;
-    std::int64_t settling_last_id_ = 0;
-    std::int64_t settled_id_ = 0;
-    // Planned by write().
-    std::size_t planned_next_ = 0;
-    std::int64_t planned_settled_id_ = 0;
-    DedupKey swept_to_;
+    std::vector<Entry> order_;  // Of settling_, without what has expired.
+    std::size_t next_ = 0;      // Of order_: those before it are in pages.
+    Run run_;                   // So far.
+    std::int64_t settling_last_piece_ = 0;
+    std::int64_t settled_piece_ = 0;
+
+    // What write() did, for committed().
+    struct Planned {
+        std::size_t next = 0;
+        std::vector<std::uint64_t> fences;
+        bool is_done = false;
+        std::vector<std::int64_t> dropped;
+        std::int64_t settled_piece = 0;
+    };
+    Planned planned_;
+    std::string page_;  // Scratch.
 };
 
 }  // namespace petrel

@@ -13,6 +13,7 @@ namespace petrel {
 const char* const SqliteLog::kCreate = R"sql(
 CREATE TABLE log(
     id INTEGER PRIMARY KEY, accepted_at INTEGER NOT NULL, live INTEGER NOT NULL) STRICT;
+CREATE INDEX log_dead ON log(id) WHERE live = 0;
 CREATE TABLE entries(id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE inbox(
     user INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, log INTEGER NOT NULL,
@@ -25,6 +26,8 @@ namespace {
 // fingerprint, the fingerprint, the text.
 constexpr std::size_t kNumberBytes = 8;
 constexpr std::size_t kHeadBytes = 7 * kNumberBytes + 2;
+
+constexpr int kDropsMax = 256;  // Pieces a commit.
 
 void append_entry(const MessageRow& row, std::string& out) {
     const StoredMessage& message = *row.message;
@@ -72,9 +75,10 @@ int SqliteLog::open(SqliteFile& file) {
         {&add_run_, "INSERT INTO inbox(user, first, last, log) VALUES(?1, ?2, ?3, ?4)"},
         {&find_entries_, "SELECT data FROM entries WHERE id = ?1"},
         {&find_pieces_, "SELECT id, accepted_at FROM log WHERE id > ?1 ORDER BY id"},
-        {&find_old_, "SELECT id, accepted_at FROM log ORDER BY id"},
+        {&find_old_, "SELECT id, accepted_at FROM log WHERE live > 0 ORDER BY id"},
         {&drop_run_, "DELETE FROM inbox WHERE user = ?1 AND first = ?2"},
-        {&lessen_, "UPDATE log SET live = live - ?2 WHERE id = ?1 RETURNING live"},
+        {&lessen_, "UPDATE log SET live = max(live - ?2, 0) WHERE id = ?1"},
+        {&find_dead_, "SELECT id FROM log WHERE live = 0 AND id <= ?1 ORDER BY id LIMIT ?2"},
         {&drop_piece_, "DELETE FROM log WHERE id = ?1"},
         {&drop_entries_, "DELETE FROM entries WHERE id = ?1"},
         {&find_runs_,
@@ -107,7 +111,7 @@ int SqliteLog::write(const std::vector<MessageRow>& rows) {
     std::stable_sort(order_.begin(), order_.end(),
                      [](const auto* a, const auto* b) { return a->user < b->user; });
     piece_.clear();
-    piece_messages_ = 0;
+    piece_live_ = 0;
     runs_.clear();
     for (const MessageRow* const row : order_) {
         const std::size_t bytes = kHeadBytes + Fingerprint::kTextMax + row->message->text.size();
@@ -115,7 +119,8 @@ int SqliteLog::write(const std::vector<MessageRow>& rows) {
             if (const int code = write_piece(row->accepted_at)) return code;
         }
         append_entry(*row, piece_);
-        ++piece_messages_;
+        if (row->is_gone) continue;
+        ++piece_live_;
         const bool goes_on =
             !runs_.empty() && runs_.back().user == row->user && runs_.back().last + 1 == row->seq;
         if (goes_on) {
@@ -129,14 +134,14 @@ int SqliteLog::write(const std::vector<MessageRow>& rows) {
 
 int SqliteLog::write_piece(std::int64_t accepted_at) {
     ++planned_id_;
-    int code = add_piece_.bind(planned_id_).bind(accepted_at).bind(piece_messages_).run();
+    int code = add_piece_.bind(planned_id_).bind(accepted_at).bind(piece_live_).run();
     if (code == SQLITE_OK) code = add_entries_.bind(planned_id_).bind_blob(piece_).run();
     for (const Run& run : runs_) {
         if (code != SQLITE_OK) return code;
         code = add_run_.bind(run.user).bind(run.first).bind(run.last).bind(planned_id_).run();
     }
     piece_.clear();
-    piece_messages_ = 0;
+    piece_live_ = 0;
     runs_.clear();
     return code;
 }
@@ -162,25 +167,34 @@ int SqliteLog::forget(UserId user, Position up_to) {
     for (const Gone& run : gone) {
         if (code == SQLITE_OK) code = drop_run_.bind(user).bind(run.first).run();
         if (code != SQLITE_OK) return code;
-        code = lessen_.bind(run.piece).bind(run.messages).step();
-        const bool is_empty = code == SQLITE_ROW && lessen_.integer(0) <= 0;
-        lessen_.reset();
-        code = error_of(code);
-        if (code == SQLITE_OK && is_empty) code = drop_piece_.bind(run.piece).run();
-        if (code == SQLITE_OK && is_empty) code = drop_entries_.bind(run.piece).run();
+        code = lessen_.bind(run.piece).bind(run.messages).run();
     }
     return code;
 }
 
-// ---- reading ----
+int SqliteLog::drop_dead(std::int64_t up_to, bool& is_all) {
+    std::vector<std::int64_t> dead;
+    int code = SQLITE_OK;
+    find_dead_.bind(up_to).bind(kDropsMax);
+    while ((code = find_dead_.step()) == SQLITE_ROW) dead.push_back(find_dead_.integer(0));
+    find_dead_.reset();
+    code = error_of(code);
+    for (const std::int64_t id : dead) {
+        if (code == SQLITE_OK) code = drop_piece_.bind(id).run();
+        if (code == SQLITE_OK) code = drop_entries_.bind(id).run();
+    }
+    is_all = dead.size() < static_cast<std::size_t>(kDropsMax);
+    return code;
+}
 
-int SqliteLog::find_piece(UserId user, Position up_to, std::int64_t& id) {
-    id = 0;
-    const int code = find_run_.bind(user).bind(up_to).step();
-    if (code == SQLITE_ROW) id = find_run_.integer(1);
-    find_run_.reset();
+int SqliteLog::find_dead(bool& is_there) {
+    const int code = find_dead_.bind(kNumberMax).bind(1).step();
+    is_there = code == SQLITE_ROW;
+    find_dead_.reset();
     return error_of(code);
 }
+
+// ---- reading ----
 
 int SqliteLog::read_piece(std::int64_t id) {
     const int code = find_entries_.bind(id).step();

@@ -18,7 +18,8 @@ namespace petrel {
 // index entry; here many share a row:
 //
 //   log      a piece: the messages of one commit, or as many of them as kPieceBytes hold. When they
-//            were accepted, and how many of them are still in an inbox: without any, it goes.
+//            were accepted, and how many of them are still in an inbox: without any, it goes, once
+//            the dedup rows that are made from it after a crash are settled.
 //   entries  its messages, one behind the other
 //   inbox    a run: positions first..last of a user's inbox are in that piece, in order
 //
@@ -40,8 +41,11 @@ public:
 
     // Those of an inbox up to a position.
     int forget(UserId user, Position up_to);
-    // The last piece that it would take something from; 0: none.
-    int find_piece(UserId user, Position up_to, std::int64_t& id);
+    // Lets pieces go that are in no inbox any more, up to a number, some at a time; `is_all`: there
+    // are no more of them.
+    int drop_dead(std::int64_t up_to, bool& is_all);
+    // Whether there are any, of whatever number.
+    int find_dead(bool& is_there);
 
     // As MessageTables' functions of these names.
     int find_messages(const UserRow& user, Position after, std::size_t messages_max,
@@ -71,7 +75,7 @@ public:
 private:
     // So that a piece is a leaf and three overflow pages: a reader who wants one message of it
     // reads no more than that.
-    static constexpr std::size_t kPieceBytes = 16'000;
+    static constexpr std::size_t kPieceBytes = 7'800;
 
     struct Run {
         UserId user = 0;
@@ -90,14 +94,14 @@ private:
     int find_owner(UserId user, Owners& owners, const Owner*& owner);
 
     SqliteStatement add_piece_, add_entries_, add_run_, find_entries_, find_pieces_, find_old_;
-    SqliteStatement drop_run_, lessen_, drop_piece_, drop_entries_, find_runs_, find_runs_to_;
-    SqliteStatement find_run_, find_owner_;
+    SqliteStatement drop_run_, lessen_, find_dead_, drop_piece_, drop_entries_;
+    SqliteStatement find_runs_, find_runs_to_, find_run_, find_owner_;
     std::int64_t last_id_ = 0;
     std::int64_t planned_id_ = 0;
     std::vector<const MessageRow*> order_;  // Scratch, as the next two.
     std::vector<Run> runs_;
     std::string piece_;
-    std::int64_t piece_messages_ = 0;
+    std::int64_t piece_live_ = 0;
 };
 
 }  // namespace petrel

@@ -16,12 +16,11 @@
 namespace petrel {
 namespace {
 
-// Beside SqliteLog's tables. `user.last` may be behind: the last run of the inbox then says it.
-// `dedup` may be behind the log too (SqliteDedup), and has no index by time: it is swept. `meta`:
-// 1 the store's clock, 2 the piece of the log that `dedup` has come to.
+// Beside the tables of SqliteLog and SqliteDedup. `user.last` may be behind: the last run of the
+// inbox then says it. `meta`: 1 the store's clock; 2 and 3 are SqliteDedup's.
 constexpr char kCreate[] = R"sql(
 CREATE TABLE meta(key INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-INSERT INTO meta(key, value) VALUES(1, 0), (2, 0);
+INSERT INTO meta(key, value) VALUES(1, 0), (2, 0), (3, random());
 CREATE TABLE user(
     id INTEGER PRIMARY KEY, app TEXT NOT NULL, name TEXT NOT NULL, epoch TEXT NOT NULL,
     last INTEGER NOT NULL, floor INTEGER NOT NULL, generation INTEGER NOT NULL,
@@ -35,15 +34,13 @@ CREATE TABLE stream(
 CREATE TABLE conversation(
     low INTEGER NOT NULL, high INTEGER NOT NULL, cseq INTEGER NOT NULL,
     PRIMARY KEY(low, high)) STRICT, WITHOUT ROWID;
-CREATE TABLE dedup(
-    sender INTEGER NOT NULL, fp BLOB NOT NULL, digest BLOB NOT NULL, cseq INTEGER NOT NULL,
-    send_ts INTEGER NOT NULL, accepted_at INTEGER NOT NULL,
-    PRIMARY KEY(sender, fp)) STRICT, WITHOUT ROWID;
 )sql";
 constexpr std::int32_t kVersion = 2;
+// A piece of the log or a page of a dedup run fits into one; SQLite makes two system calls a page.
+constexpr int kPageBytes = 8192;
 
 const std::string& whole_schema() {
-    static const std::string sql = std::string(kCreate) + SqliteLog::kCreate;
+    static const std::string sql = std::string(kCreate) + SqliteLog::kCreate + SqliteDedup::kCreate;
     return sql;
 }
 
@@ -51,6 +48,8 @@ SqliteFile::Schema schema_with(const SqliteTuning& tuning) {
     SqliteFile::Schema schema;
     schema.application_id = 0x50747267;  // "Ptrg"
     schema.version = kVersion;
+    schema.page_bytes = kPageBytes;
+    schema.page_bytes = 8192;
     schema.create = whole_schema().c_str();
     schema.what = "gateway store";
     schema.cache_kib = tuning.cache_kib;
@@ -100,7 +99,10 @@ public:
     }
     bool is_in_use() const { return file_.fault() == SqliteFile::Fault::kInUse; }
 
-    std::error_code begin() override { return result(begin_.run()); }
+    std::error_code begin() override {
+        was_upkeep_told_ = false;
+        return result(begin_.run());
+    }
 
     void end() override {
         // Ending a transaction that only read can fail, but has nothing to lose.
@@ -111,15 +113,17 @@ public:
         int code = file_.is_in_transaction() ? SQLITE_OK : SQLITE_ERROR;
         SqliteDedup::Batch batch;
         batch.rows = set.dedup;
-        batch.is_in_log = set.dedup->size() == set.messages.size();
         for (const MessageRow& row : set.messages) batch.text_bytes += row.message->text.size();
-        if (code == SQLITE_OK) code = find_unsettled(set, batch.settle_all);
         if (code == SQLITE_OK) code = forget(set);
         if (code == SQLITE_OK) code = write_users(set);
         if (code == SQLITE_OK) code = write_sessions(set);
         if (code == SQLITE_OK) code = dedup_.write(batch);
         if (code == SQLITE_OK) code = log_.write(set.messages);
-        batch.last_id = log_.planned_id();
+        batch.last_piece = log_.planned_id();
+        bool are_dead_gone = true;
+        if (code == SQLITE_OK) {
+            code = log_.drop_dead(dedup_.planned_settled_piece(), are_dead_gone);
+        }
         if (code == SQLITE_OK) code = put_now_.bind(set.now).run();
         if (code == SQLITE_OK) code = commit_.run();
         const std::error_code error = result(code);
@@ -129,12 +133,15 @@ public:
         }
         dedup_.committed(batch);
         log_.committed();
+        are_dead_left_ = !are_dead_gone;
         last_now_ = set.now;
         for (const WriteSet::User& write : set.users) {
             last_user_id_ = std::max(last_user_id_, write.row->id);
         }
         return {};
     }
+
+    bool has_upkeep() const override { return are_dead_left_ || dedup_.has_upkeep(); }
 
     std::error_code find_user(std::string_view app, std::string_view name, UserRow& row,
                               bool& is_found) override {
@@ -211,9 +218,15 @@ public:
         return result(log_.find_expired(before, skip, rows_max, rows));
     }
 
-    std::error_code sweep_dedup(std::int64_t before, std::size_t rows_max,
-                                std::vector<DedupKey>& keys, bool& is_finished) override {
-        return result(dedup_.sweep(before, rows_max, keys, is_finished));
+    // Names none: they go by the run, in apply(), one a transaction.
+    std::error_code sweep_dedup(std::int64_t before, std::size_t, std::vector<DedupKey>&,
+                                bool& is_finished) override {
+        bool is_log_waiting = false;
+        const std::error_code error = result(log_.find_dead(is_log_waiting));
+        if (!error) dedup_.expire(before, is_log_waiting);
+        is_finished = was_upkeep_told_ || !has_upkeep();
+        was_upkeep_told_ = true;
+        return error;
     }
 
     std::error_code sweep_streams(std::int64_t before, std::size_t rows_max,
@@ -304,7 +317,7 @@ private:
         if ((code = log_.open(file_))) return code;
         if ((code = dedup_.open(file_, log_))) return code;
         // A number is used once, even when its piece is gone: see SqliteDedup.
-        log_.set_last_id(dedup_.settled_id());
+        log_.set_last_id(dedup_.settled_piece());
         return SQLITE_OK;
     }
 
@@ -358,7 +371,6 @@ private:
                 return code;
             }
         }
-        if ((code = dedup_.forget(set.forgotten_dedup))) return code;
         for (const auto& [user, up_to] : set.forgotten_messages) {
             if ((code = log_.forget(user, up_to))) return code;
         }
@@ -428,18 +440,6 @@ private:
         return code;
     }
 
-    // Whether the log loses messages that `dedup` does not have yet.
-    int find_unsettled(const WriteSet& set, bool& is_unsettled) {
-        is_unsettled = false;
-        for (const auto& [user, up_to] : set.forgotten_messages) {
-            std::int64_t piece = 0;
-            if (const int code = log_.find_piece(user, up_to, piece)) return code;
-            is_unsettled = piece > dedup_.settled_id();
-            if (is_unsettled) break;
-        }
-        return SQLITE_OK;
-    }
-
     const SqliteFile::Schema schema_;
     SqliteFile file_;  // Before its statements: it goes last.
     SqliteStatement begin_, commit_, rollback_, put_now_;
@@ -449,6 +449,8 @@ private:
     SqliteStatement find_conversation_, put_conversation_;
     SqliteLog log_;
     SqliteDedup dedup_;
+    bool are_dead_left_ = false;    // In the log, though settled.
+    bool was_upkeep_told_ = false;  // In this transaction.
     NamedKey streams_at_, devices_at_;
     std::int64_t last_now_ = 0;
     UserId last_user_id_ = 0;

@@ -13,7 +13,7 @@ namespace petrel {
 
 struct SqliteTuning {
     int cache_kib = 65'536;
-    int checkpoint_pages = 4096;  // 16 MiB of WAL: hot pages are copied to the file rarely.
+    int checkpoint_pages = 2048;  // 16 MiB of WAL: hot pages are copied to the file rarely.
     // New dedup rows wait in memory until there are so many that they share pages of their table
     // (of 1 M rows 16,000 pages: eight rows each); 18 MiB, twice. Or until an opening would have
     // to read so many bytes of the messages again.

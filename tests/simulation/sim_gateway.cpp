@@ -93,6 +93,7 @@ SimGateway::SimGateway(Schedule& schedule, const Faults& faults, Checker& checke
     if (faults_.narrow) session_options_.window = session_options_.plain_window = kNarrowWindow;
     store_ = make_memory_message_store(store_options_, epochs_);
     session_options_.token_grace = std::chrono::seconds{10};
+    session_options_.feed.queue_max = 128;  // So that who is behind reads pages of the store.
     restart();
 }
 

@@ -130,7 +130,7 @@ TEST_CASE("InboxFeed: the queue is bounded in messages, the rest comes from the 
 
 TEST_CASE("InboxFeed: the queue is bounded in bytes") {
     InboxFeed::Options options;
-    options.queue_bytes_max = 10;
+    options.queue_bytes_max = 10 + InboxFeed::kMessageOverhead;
     InboxFeed feed = feed_of(0, 0, {}, options);
     feed.on_delivery(delivery(1, 10));
     feed.on_delivery(delivery(2, 1));

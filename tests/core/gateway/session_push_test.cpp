@@ -350,6 +350,7 @@ TEST_CASE("Session: a page that could not be read is read again") {
 TEST_CASE("Session: when what was still to come is gone the client has to log in again") {
     GatewayWorld::Options options;
     options.store.message_retention = 10s;
+    options.session.feed.queue_max = 128;
     GatewayWorld world(options);
     FakeClient& alice = world.online({"alice"});
     FakeClient& bob = world.online(with_window("bob", 1));

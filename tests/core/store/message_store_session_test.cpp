@@ -625,8 +625,12 @@ STORE_TEST("trim takes no more rows than it may, and says that there are more") 
     CHECK(world.positions("bob").empty());
     CHECK(world.positions("carol") == Seqs{2});
     world.in_transaction([&] { REQUIRE(!world.store().trim(100, has_more)); });
-    CHECK(!has_more);
     CHECK(world.positions("carol").empty());
+    // A form may have something of its own to clear away behind it.
+    for (int steps = 0; has_more && steps < 3; ++steps) {
+        world.in_transaction([&] { REQUIRE(!world.store().trim(100, has_more)); });
+    }
+    CHECK(!has_more);
 }
 
 STORE_TEST("trims of one transaction go on where the last stopped") {

@@ -184,7 +184,7 @@ TEST_CASE("SqliteStore: a newer schema is refused with what to do") {
 }
 
 TEST_CASE("SqliteStore: a damaged file is refused with what to do") {
-    for (const std::size_t at : {std::size_t{100}, std::size_t{4096}, std::size_t{3 * 4096}}) {
+    for (const std::size_t at : {std::size_t{100}, std::size_t{8192}, std::size_t{3 * 8192}}) {
         Opening opening;
         REQUIRE(opening.open());
         NumberedSource fingerprints(1);
@@ -310,7 +310,7 @@ TEST_CASE("SqliteStore: a check refuses what opening would refuse, with the same
     }
     opening.store.reset();
     std::string bytes = read_file(opening.path);
-    bytes.replace(3 * 4096, 2000, 2000, '\x5a');
+    bytes.replace(3 * 8192, 2000, 2000, '\x5a');
     write_file(opening.path, bytes);
     is_refused("damaged");
     run_sql(opening.folder.file("newer.db"),
@@ -620,7 +620,7 @@ TEST_CASE("SqliteStore: large texts bound what waits for the dedup table, too") 
         REQUIRE(!append(*opening.store, requests.back(), result));
     }
     opening.store.reset();
-    CHECK(query(opening.path, "SELECT count(*) FROM dedup") >= 30);
+    CHECK(query(opening.path, "SELECT sum(length(hashes)) / 8 FROM dedup_run") >= 30);
     REQUIRE(opening.open(tuning));
     for (const AppendRequest& request : requests) {
         REQUIRE(!append(*opening.store, request, result));
@@ -665,7 +665,8 @@ TEST_CASE("SqliteStore: trim empties the tables, of what was cached too") {
     const std::string path = world.form().folder.file("petrel.db");
     std::filesystem::copy_file(path, path + ".copy");
     std::filesystem::copy_file(path + "-wal", path + ".copy-wal");
-    for (const char* table : {"log", "entries", "inbox", "dedup", "stream", "device"}) {
+    for (const char* table :
+         {"log", "entries", "inbox", "dedup_run", "dedup_page", "stream", "device"}) {
         CHECK(query(path + ".copy", std::string("SELECT count(*) FROM ") + table) == 0);
     }
     CHECK(query(path + ".copy", "SELECT count(*) FROM user") == 31);
