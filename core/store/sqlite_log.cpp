@@ -255,7 +255,7 @@ int SqliteLog::find_messages(
             is_full = rows.size() >= messages_max;
         }
         if (code != SQLITE_OK) break;
-        if (!is_full && (rest.size() > 0 || rows.empty() || rows.back().first < last)) {
+        if (!is_full && (!rest.empty() || rows.empty() || rows.back().first < last)) {
             code = SQLITE_CORRUPT;
             break;
         }
