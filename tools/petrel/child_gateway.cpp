@@ -117,6 +117,14 @@ bool ChildGateway::start(std::string& why) {
     std::vector<std::string> arguments{
         "gateway", "--listen",    "127.0.0.1:0", "--store",  options_.store,
         "--json",  "--log-level", "error",       "--window", std::to_string(options_.window)};
+    // All clients come from one address: its limits would be what is measured.
+    for (const char* const limit :
+         {"--connections-max", "--connections-per-address-max", "--before-login-max"}) {
+        arguments.emplace_back(limit);
+        arguments.emplace_back("1000000");
+    }
+    arguments.emplace_back("--login-rate-per-address");
+    arguments.emplace_back("0");
     if (options_.shards != 0) {
         arguments.emplace_back("--shards");
         arguments.push_back(std::to_string(options_.shards));
