@@ -12,7 +12,7 @@ void InboxFeed::start(Position after, Position last, std::vector<Position> skip)
     next_ = after + 1;
     queued_to_ = after;
     last_ = std::max(last, after);
-    skip_.assign(skip.begin(), skip.end());
+    skip_.assign(skip.rbegin(), skip.rend());
     skip_acked();
 }
 
@@ -49,9 +49,9 @@ void InboxFeed::enqueue(const Delivery& delivery) {
 }
 
 void InboxFeed::skip_acked() {
-    while (!skip_.empty() && skip_.front() <= queued_to_ + 1) {
-        queued_to_ = std::max(queued_to_, skip_.front());
-        skip_.pop_front();
+    while (!skip_.empty() && skip_.back() <= queued_to_ + 1) {
+        queued_to_ = std::max(queued_to_, skip_.back());
+        skip_.pop_back();
     }
     if (queue_.empty()) next_ = queued_to_ + 1;
 }

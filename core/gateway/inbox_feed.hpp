@@ -1,11 +1,11 @@
 #pragma once
 
 #include <cstddef>
-#include <deque>
 #include <optional>
 #include <vector>
 
 #include "core/store/message_store.hpp"
+#include "daemons/ring.hpp"
 
 namespace petrel {
 
@@ -59,10 +59,10 @@ private:
     Position next_ = 1;  // First position not yet popped.
     Position last_ = 0;  // Highest known to exist.
     bool is_reading_ = false;
-    std::deque<Delivery> queue_;  // Dense from next_, but for skipped ones.
-    Position queued_to_ = 0;      // Highest position queued or skipped; next_ - 1 when empty.
+    Ring<Delivery> queue_;    // Dense from next_, but for skipped ones.
+    Position queued_to_ = 0;  // Highest position queued or skipped; next_ - 1 when empty.
     std::size_t queue_bytes_ = 0;
-    std::deque<Position> skip_;  // Ascending, all above queued_to_.
+    std::vector<Position> skip_;  // Descending, all above queued_to_.
 };
 
 }  // namespace petrel

@@ -152,7 +152,7 @@ void Router::begin_login(const UserKey& key, UserEntry& entry, LoginAsk ask) {
     pending.ask = std::move(ask);
     logins_.emplace(pending.id, key);
     // In place before anybody is told: a loser on this shard answers at once.
-    entry.current = std::move(pending);
+    entry.current = std::make_unique<PendingLogin>(std::move(pending));
     if (decision.losers.empty()) return open(entry);
     for (const LiveSession& loser : decision.losers) {
         entry.live.erase(std::find_if(entry.live.begin(), entry.live.end(), [&](const auto& live) {
@@ -255,7 +255,7 @@ void Router::finish_login(const UserKey& key, UserEntry& entry) {
     entry.current.reset();
     if (!entry.waiting.empty()) {
         LoginAsk next = std::move(entry.waiting.front());
-        entry.waiting.pop_front();
+        entry.waiting.erase(entry.waiting.begin());
         begin_login(key, entry, std::move(next));
     } else {
         erase_if_idle(key);

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <optional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -108,8 +108,8 @@ private:
     };
     struct UserEntry {  // Of a user whose home this is.
         std::vector<LiveSession> live;
-        std::optional<PendingLogin> current;
-        std::deque<LoginAsk> waiting;
+        std::unique_ptr<PendingLogin> current;
+        std::vector<LoginAsk> waiting;
         // By conversation: the receipts up to this cseq have gone out.
         std::unordered_map<std::string, std::uint64_t> delivered;
     };

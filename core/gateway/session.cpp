@@ -98,7 +98,7 @@ void Session::on_connection_closed(std::uint16_t code) {
     silence_.stop();
     receive_.on_offline();
     if (send_) send_->on_offline();
-    waiting_.clear();
+    waiting_ = {};
     router_.remove(id_, has_asked ? &identity_.user : nullptr);
 }
 
@@ -225,7 +225,9 @@ void Session::dispatch(std::string_view text) {
 void Session::on_malformed() {
     ++counters_.malformed;
     malformed_at_.push_back(now());
-    while (malformed_at_.front() + options_.malformed_span < now()) malformed_at_.pop_front();
+    const auto is_recent = [&](TimePoint at) { return at + options_.malformed_span >= now(); };
+    malformed_at_.erase(malformed_at_.begin(),
+                        std::find_if(malformed_at_.begin(), malformed_at_.end(), is_recent));
     send_error(static_cast<int>(Errc::kInvalidPacket), "this is not a valid packet", {}, 0, {});
     if (malformed_at_.size() >= options_.malformed_max) {
         violate("too many frames that are not valid packets");
@@ -499,8 +501,7 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
     silence_.start(silence_max());
     start_token_clock();
 
-    std::deque<std::string> waiting = std::move(waiting_);
-    waiting_.clear();
+    const std::vector<std::string> waiting = std::exchange(waiting_, {});
     waiting_bytes_ = 0;
     for (const std::string& text : waiting) {
         if (state_ != State::kOnline) return;

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +17,7 @@
 #include "daemons/patience.hpp"
 #include "daemons/qos_receive.hpp"
 #include "daemons/qos_send.hpp"
+#include "daemons/ring.hpp"
 #include "protocol/codec.hpp"
 
 namespace petrel {
@@ -246,9 +246,9 @@ private:
     std::uint32_t client_window_bytes_ = 1 << 20;
     Position stream_first_ = 1;                  // v1, of its login.
     std::shared_ptr<const std::string> stream_;  // v1, of its login.
-    std::deque<std::string> waiting_;            // While kDeciding: packets behind the login.
+    std::vector<std::string> waiting_;           // While kDeciding: packets behind the login.
     std::size_t waiting_bytes_ = 0;
-    std::deque<TimePoint> malformed_at_;  // The last malformed_max.
+    std::vector<TimePoint> malformed_at_;  // The last malformed_max.
     // After a pause of the process both wait until the socket was looked at (section 4.5).
     Patience login_patience_;
     Timer login_timer_;                    // While kFresh.
@@ -266,7 +266,7 @@ private:
     std::optional<QosSendDaemon> send_;  // From the login on: its strategy is the profile's.
     std::uint64_t retransmissions_ = 0;  // Of send_, as counted.
     InboxFeed feed_;
-    std::deque<PendingAppend> pending_;
+    Ring<PendingAppend> pending_;
     std::size_t pending_bytes_ = 0;
     std::uint64_t take_ = 0;
     std::optional<Refused> refused_;

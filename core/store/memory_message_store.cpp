@@ -7,6 +7,7 @@
 
 #include "core/store/message_rules.hpp"
 #include "core/store/message_tables.hpp"
+#include "daemons/ring.hpp"
 
 namespace petrel {
 namespace {
@@ -167,7 +168,7 @@ private:
     struct User {
         UserRow row;
         Position floor = 0;  // inbox[0] has position floor + 1.
-        std::deque<std::shared_ptr<const StoredMessage>> inbox;
+        Ring<std::shared_ptr<const StoredMessage>> inbox;
         std::vector<DeviceRow> devices;
         std::vector<StreamRow> streams;
     };
@@ -231,11 +232,10 @@ private:
         }
         for (const auto& [id, up_to] : set.forgotten_messages) {
             User& owner = user(id);
-            const auto gone = static_cast<std::ptrdiff_t>(
-                std::min<Position>(up_to - owner.floor, owner.inbox.size()));
-            owner.inbox.erase(owner.inbox.begin(), owner.inbox.begin() + gone);
+            const auto gone = std::min<Position>(up_to - owner.floor, owner.inbox.size());
+            for (Position i = 0; i < gone; ++i) owner.inbox.pop_front();
             owner.floor = up_to;
-            forgotten_in_log_ += static_cast<std::size_t>(gone);
+            forgotten_in_log_ += gone;
         }
         shrink_log();
     }
