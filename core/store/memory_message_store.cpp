@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/store/dedup_table.hpp"
 #include "core/store/message_rules.hpp"
 #include "core/store/message_tables.hpp"
 #include "daemons/ring.hpp"
@@ -44,12 +45,10 @@ public:
             put(user(write.user).streams, *write.row, &StreamRow::stream);
         }
         for (const auto& [pair, cseq] : set.conversations) conversations_[pair] = cseq;
-        for (const auto& [dedup_key, row] : *set.dedup) {
+        for (const auto& [dedup_key, row] : set.dedup->entries()) {
             dedup_order_.emplace_back(row.accepted_at, dedup_key);
+            dedup_[dedup_key] = row;
         }
-        dedup_.merge(*set.dedup);
-        // What could not move is here already: an expired row of the same key.
-        for (const auto& [dedup_key, row] : *set.dedup) dedup_[dedup_key] = row;
         for (MessageRow& row : set.messages) {
             if (row.is_gone) continue;
             log_.push_back({row.accepted_at, row.user, row.seq});
@@ -265,7 +264,7 @@ private:
     std::unordered_map<std::string, UserId> ids_;
     std::deque<User> users_;  // By id - 1.
     std::unordered_map<ConversationKey, std::uint64_t, RowHash> conversations_;
-    DedupMap dedup_;
+    std::unordered_map<DedupKey, DedupRow, RowHash> dedup_;
     std::deque<std::pair<std::int64_t, DedupKey>> dedup_order_;  // By accepted_at.
     std::deque<LogEntry> log_;                                   // By accepted_at.
     std::size_t forgotten_in_log_ = 0;

@@ -238,8 +238,8 @@ void MessageRules::move_stream(User& user, Stream* stream, const std::string& na
 
 std::error_code MessageRules::find_dedup(const DedupKey& key, DedupRow& row, bool& is_found) {
     is_found = false;
-    if (const auto it = dedup_.find(key); it != dedup_.end()) {
-        row = it->second;
+    if (const DedupRow* const added = dedup_.find(key)) {
+        row = *added;
         is_found = true;
     } else if (std::error_code error = tables_->find_dedup(key, row, is_found)) {
         return error;
@@ -375,7 +375,7 @@ std::error_code MessageRules::accept(const AppendRequest& request, const Found& 
 
     recipient.pending.push_back(writes_.messages.size());
     writes_.messages.push_back({recipient.row.id, seq, sender.row.id, now_, request.message});
-    dedup_[DedupKey{sender.row.id, message.fp}] = {found.digest, result.cseq, wall_, now_};
+    dedup_.put({sender.row.id, message.fp}, {found.digest, result.cseq, wall_, now_});
     deliveries.push_back({seq, request.message});
     if (request.stream) move_stream(sender, found.stream, *request.stream, request.seq);
     return {};

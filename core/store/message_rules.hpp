@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/store/dedup_table.hpp"
 #include "core/store/message_store.hpp"
 #include "core/store/message_tables.hpp"
 #include "core/store/recent_cache.hpp"
@@ -137,7 +138,7 @@ private:
     UserId last_user_id_ = 0;
     std::size_t expired_seen_ = 0;  // Rows of find_expired_messages() dealt with.
     WriteSet writes_;
-    DedupMap dedup_;
+    DedupTable dedup_;
     std::vector<User*> changed_users_;
     std::vector<std::pair<ConversationKey, Conversation*>> changed_conversations_;
 

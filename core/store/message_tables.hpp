@@ -6,7 +6,6 @@
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -82,7 +81,7 @@ struct DedupRow {
     WallMillis send_ts = 0;
     std::int64_t accepted_at = 0;
 };
-using DedupMap = std::unordered_map<DedupKey, DedupRow, RowHash>;
+class DedupTable;  // dedup_table.hpp
 
 struct MessageRow {
     UserId user = 0;  // Whose inbox.
@@ -127,7 +126,7 @@ struct WriteSet {
     std::vector<Device> devices;
     std::vector<Stream> streams;
     std::vector<std::pair<ConversationKey, std::uint64_t>> conversations;
-    DedupMap* dedup = nullptr;         // apply() may take the nodes.
+    const DedupTable* dedup = nullptr;
     std::vector<MessageRow> messages;  // In the order of acceptance; of each row in `dedup`, one.
 };
 

@@ -1,8 +1,8 @@
 #include "core/store/sqlite_dedup.hpp"
 
 #include <algorithm>
-#include <iterator>
 #include <sqlite3.h>
+#include <utility>
 
 #include "core/store/sqlite_blobs.hpp"
 
@@ -119,11 +119,12 @@ int SqliteDedup::load_recent(SqliteLog& log) {
                          const SqliteLog::Entry& entry, const std::string& to) {
         recent_last_piece_ = piece;
         recent_bytes_ += entry.text.size();
-        DedupRow& row = recent_[DedupKey{entry.sender, FingerprintBlob::parse(entry.fp)}];
+        DedupRow row;
         row.digest = payload_digest(to, entry.typeu, entry.text, scratch);
         row.cseq = entry.cseq;
         row.send_ts = entry.send_ts;
         row.accepted_at = accepted_at;
+        recent_.put({entry.sender, FingerprintBlob::parse(entry.fp)}, row);
     };
     if (const int code = log.for_each_after(settled_piece_, add)) return code;
     freeze_if_full();
@@ -156,13 +157,11 @@ std::uint64_t SqliteDedup::hash_of(const DedupKey& key) const {
 
 int SqliteDedup::find(const DedupKey& key, DedupRow& row, bool& is_found) {
     is_found = true;
-    if (const auto it = recent_.find(key); it != recent_.end()) {
-        row = it->second;
-        return SQLITE_OK;
-    }
-    if (const auto it = settling_.find(key); it != settling_.end()) {
-        row = it->second;
-        return SQLITE_OK;
+    for (const DedupTable* const table : {&recent_, &settling_}) {
+        if (const DedupRow* const found = table->find(key)) {
+            row = *found;
+            return SQLITE_OK;
+        }
     }
     is_found = false;
     if (groups_.empty()) return SQLITE_OK;
@@ -238,7 +237,7 @@ int SqliteDedup::write_pages(std::size_t rows) {
         while (next < order_.size() &&
                page_.size() + kHeadBytes + Fingerprint::kTextMax + 1 <= kPageBytes) {
             const Entry& entry = order_[next++];
-            append_row(entry.hash, entry.row->first, entry.row->second, page_);
+            append_row(entry.hash, entry.row->key, entry.row->row, page_);
         }
         const std::size_t pages = run_.fences.size() + planned_.fences.size();
         const std::int64_t id = run_.first_page + static_cast<std::int64_t>(pages) - 1;
@@ -310,21 +309,17 @@ void SqliteDedup::committed(const Batch& batch) {
         }
         add_run(std::move(run_), hashes.data(), hashes.size());
         is_settling_ = is_hurried_ = false;
-        order_ = {};
-        settling_ = DedupMap();
+        order_.clear();
+        settling_.clear();
     }
-    add_recent(*batch.rows);
+    for (const DedupTable::Entry& entry : batch.rows->entries()) {
+        recent_.put(entry.key, entry.row);
+    }
     recent_bytes_ += batch.text_bytes;
     recent_last_piece_ = std::max(recent_last_piece_, batch.last_piece);
     planned_ = Planned();
     planned_.settled_piece = settled_piece_;
     freeze_if_full();
-}
-
-void SqliteDedup::add_recent(DedupMap& rows) {
-    recent_.merge(rows);
-    // What could not move is here already: an expired row of the same key.
-    for (const auto& [key, row] : rows) recent_[key] = row;
 }
 
 void SqliteDedup::freeze_if_full() {
@@ -334,8 +329,7 @@ void SqliteDedup::freeze_if_full() {
 void SqliteDedup::freeze() {
     if (recent_.empty() || is_settling_) return;
     is_settling_ = true;
-    settling_ = std::move(recent_);
-    recent_ = DedupMap();
+    std::swap(settling_, recent_);  // settling_ was empty, but keeps its memory.
     recent_bytes_ = 0;
     settling_last_piece_ = recent_last_piece_;
     run_ = Run();
@@ -344,10 +338,10 @@ void SqliteDedup::freeze() {
     next_ = 0;
     order_.clear();
     order_.reserve(settling_.size());
-    for (const auto& row : settling_) {
-        if (row.second.accepted_at < expired_before_) continue;
-        run_.newest = std::max(run_.newest, row.second.accepted_at);
-        order_.push_back({hash_of(row.first), &row});
+    for (const DedupTable::Entry& entry : settling_.entries()) {
+        if (entry.row.accepted_at < expired_before_) continue;
+        run_.newest = std::max(run_.newest, entry.row.accepted_at);
+        order_.push_back({hash_of(entry.key), &entry});
     }
     std::sort(order_.begin(), order_.end(),
               [](const Entry& a, const Entry& b) { return a.hash < b.hash; });

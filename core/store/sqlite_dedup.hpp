@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/store/dedup_table.hpp"
 #include "core/store/key_filter.hpp"
 #include "core/store/message_tables.hpp"
 #include "core/store/sqlite_file.hpp"
@@ -40,7 +41,7 @@ public:
 
     // What a transaction adds; the log has all of it.
     struct Batch {
-        DedupMap* rows = nullptr;
+        const DedupTable* rows = nullptr;
         std::size_t text_bytes = 0;
         std::int64_t last_piece = 0;  // Of the log, with its messages; for committed() only.
     };
@@ -74,7 +75,7 @@ private:
     };
     struct Entry {
         std::uint64_t hash = 0;
-        const DedupMap::value_type* row = nullptr;
+        const DedupTable::Entry* row = nullptr;
     };
 
     int load_runs();
@@ -86,7 +87,6 @@ private:
     int write_pages(std::size_t rows);
     int write_run();
     int drop_runs();
-    void add_recent(DedupMap& rows);
     void freeze_if_full();
     void freeze();
 
@@ -99,13 +99,13 @@ private:
     std::vector<std::int64_t> expired_runs_;
     std::int64_t expired_before_ = 0;
 
-    DedupMap recent_;
+    DedupTable recent_;
     std::size_t recent_bytes_ = 0;
     std::int64_t recent_last_piece_ = 0;
 
     bool is_settling_ = false;
     bool is_hurried_ = false;  // The log holds pieces for it that are nobody's any more.
-    DedupMap settling_;
+    DedupTable settling_;
     std::vector<Entry> order_;  // Of settling_, without what has expired.
     std::size_t next_ = 0;      // Of order_: those before it are in pages.
     Run run_;                   // So far.

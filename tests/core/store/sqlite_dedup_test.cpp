@@ -36,10 +36,10 @@ struct DedupWorld {
 
     // In one transaction, as SqliteTables does it. Not committed: it is rolled back.
     void write(std::vector<std::pair<DedupKey, DedupRow>> rows, bool is_committed = true) {
-        DedupMap map;
+        DedupTable table;
         std::vector<MessageRow> messages;
         for (const auto& [key, row] : rows) {
-            map[key] = row;
+            table.put(key, row);
             auto message = message_of("a", "alice", "bob", "text", key.fp);
             message->cseq = row.cseq;
             message->send_ts = row.send_ts;
@@ -47,7 +47,7 @@ struct DedupWorld {
         }
         REQUIRE(file->execute("BEGIN") == 0);
         SqliteDedup::Batch batch;
-        batch.rows = &map;
+        batch.rows = &table;
         REQUIRE(dedup->write(batch) == 0);
         REQUIRE(log->write(messages) == 0);
         batch.last_piece = log->planned_id();
@@ -109,6 +109,37 @@ TEST_CASE("KeyFilter: what was added is never denied, little else is affirmed") 
     for (int i = 0; i < 20'000; ++i) affirmed += filter.may_have(random()) ? 1 : 0;
     CHECK(affirmed < 20'000 * 2 / 100);
     CHECK(filter.size() == 20'000);
+}
+
+TEST_CASE("DedupTable: the last row of a key counts, the first place stays") {
+    std::mt19937 random(1);
+    DedupTable table;
+    std::vector<std::uint64_t> model(300, 0);
+    for (int round = 0; round < 3; ++round) {
+        for (int i = 1; i <= 2000; ++i) {
+            const std::uint64_t number = random() % 300;
+            DedupKey key{static_cast<UserId>(number % 3),
+                         Fingerprint::parse("fp " + std::to_string(number)).value()};
+            DedupRow row;
+            row.cseq = static_cast<std::uint64_t>(i);
+            table.put(key, row);
+            model[number] = row.cseq;
+            key.sender = 7;
+            CHECK(table.find(key) == nullptr);
+        }
+        std::size_t known = 0;
+        for (std::uint64_t number = 0; number < 300; ++number) {
+            const DedupRow* const row =
+                table.find({static_cast<UserId>(number % 3),
+                            Fingerprint::parse("fp " + std::to_string(number)).value()});
+            CHECK((row == nullptr ? 0 : row->cseq) == model[number]);
+            known += row == nullptr ? 0 : 1;
+        }
+        CHECK(table.size() == known);
+        table.clear();
+        CHECK(table.empty());
+        model.assign(300, 0);
+    }
 }
 
 TEST_CASE("SqliteDedup: rows are found through many runs and groups, and again after an opening") {
