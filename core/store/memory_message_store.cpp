@@ -15,10 +15,7 @@ namespace {
 
 class MemoryTables final : public MessageTables {
 public:
-    std::error_code begin() override {
-        dedup_swept_ = 0;
-        return {};
-    }
+    std::error_code begin() override { return {}; }
     void end() override {}
 
     std::error_code apply(WriteSet& set) override {
@@ -45,9 +42,8 @@ public:
             put(user(write.user).streams, *write.row, &StreamRow::stream);
         }
         for (const auto& [pair, cseq] : set.conversations) conversations_[pair] = cseq;
-        for (const auto& [dedup_key, row] : set.dedup->entries()) {
-            dedup_order_.emplace_back(row.accepted_at, dedup_key);
-            dedup_[dedup_key] = row;
+        for (const DedupTable::Entry& entry : set.dedup->entries()) {
+            dedup_.put(entry.key, entry.row);
         }
         for (MessageRow& row : set.messages) {
             if (row.is_gone) continue;
@@ -83,9 +79,10 @@ public:
     }
 
     std::error_code find_dedup(const DedupKey& dedup_key, DedupRow& row, bool& is_found) override {
-        const auto it = dedup_.find(dedup_key);
-        is_found = it != dedup_.end();
-        if (is_found) row = it->second;
+        const DedupRow* found = dedup_.find(dedup_key);
+        if (!found) found = older_dedup_.find(dedup_key);
+        is_found = found != nullptr;
+        if (is_found) row = *found;
         return {};
     }
 
@@ -133,15 +130,13 @@ public:
         return {};
     }
 
-    std::error_code sweep_dedup(std::int64_t before, std::size_t rows_max,
-                                std::vector<DedupKey>& keys, bool& is_finished) override {
-        const std::size_t end = std::min(dedup_order_.size(), dedup_swept_ + rows_max);
-        while (dedup_swept_ < end && dedup_order_[dedup_swept_].first < before) {
-            const auto& entry = dedup_order_[dedup_swept_++];
-            if (is_in_dedup(entry)) keys.push_back(entry.second);
+    // All of older_dedup_ came before the first of dedup_, and has expired with it. (A row that was
+    // put again has grown younger in its place: then they stay longer.)
+    std::error_code expire_dedup(std::int64_t before, bool& is_finished) override {
+        if (!dedup_.empty() && dedup_.entries().front().row.accepted_at < before) {
+            older_dedup_ = std::exchange(dedup_, {});
         }
-        is_finished =
-            dedup_swept_ >= dedup_order_.size() || dedup_order_[dedup_swept_].first >= before;
+        is_finished = true;
         return {};
     }
 
@@ -225,10 +220,6 @@ private:
         for (const NamedKey& each : set.forgotten_streams) {
             if (is_known(each.user)) remove(user(each.user).streams, each.name, &StreamRow::stream);
         }
-        for (const DedupKey& each : set.forgotten_dedup) dedup_.erase(each);
-        while (!dedup_order_.empty() && !is_in_dedup(dedup_order_.front())) {
-            dedup_order_.pop_front();
-        }
         for (const auto& [id, up_to] : set.forgotten_messages) {
             User& owner = user(id);
             const auto gone = std::min<Position>(up_to - owner.floor, owner.inbox.size());
@@ -240,11 +231,6 @@ private:
     }
 
     bool is_known(UserId id) const { return static_cast<std::size_t>(id) <= users_.size(); }
-
-    bool is_in_dedup(const std::pair<std::int64_t, DedupKey>& entry) const {
-        const auto it = dedup_.find(entry.second);
-        return it != dedup_.end() && it->second.accepted_at == entry.first;
-    }
 
     // Entries of messages that are gone leave from the front, or, when too many of them wait
     // behind one that is kept, all at once.
@@ -264,11 +250,11 @@ private:
     std::unordered_map<std::string, UserId> ids_;
     std::deque<User> users_;  // By id - 1.
     std::unordered_map<ConversationKey, std::uint64_t, RowHash> conversations_;
-    std::unordered_map<DedupKey, DedupRow, RowHash> dedup_;
-    std::deque<std::pair<std::int64_t, DedupKey>> dedup_order_;  // By accepted_at.
-    std::deque<LogEntry> log_;                                   // By accepted_at.
+    // Of the current span of a horizon, and of the one before.
+    DedupTable dedup_;
+    DedupTable older_dedup_;
+    std::deque<LogEntry> log_;  // By accepted_at.
     std::size_t forgotten_in_log_ = 0;
-    std::size_t dedup_swept_ = 0;  // In this transaction.
     std::size_t stream_sweep_ = 0;
     std::size_t device_sweep_ = 0;
     std::int64_t last_now_ = 0;

@@ -91,7 +91,7 @@ bool MessageRules::has_writes() const {
     return !(set.users.empty() && set.epochs.empty() && set.devices.empty() &&
              set.streams.empty() && set.conversations.empty() && set.messages.empty() &&
              dedup_.empty() && set.forgotten_devices.empty() && set.forgotten_streams.empty() &&
-             set.forgotten_dedup.empty() && set.forgotten_messages.empty());
+             set.forgotten_messages.empty());
 }
 
 // After a commit the caches say what the tables say. Otherwise what was changed is dropped from
@@ -121,7 +121,6 @@ void MessageRules::finish(bool is_committed) {
     dedup_.clear();
     writes_.forgotten_devices.clear();
     writes_.forgotten_streams.clear();
-    writes_.forgotten_dedup.clear();
     writes_.forgotten_messages.clear();
     writes_.users.clear();
     writes_.epochs.clear();

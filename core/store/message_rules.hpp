@@ -109,11 +109,11 @@ private:
                            InboxResume& inbox);
     void settle_plain(const User& user, Device& device);
     std::error_code trim_messages(std::size_t& budget);
-    template <class Key>
-    std::error_code sweep(Sweep& sweep, std::chrono::milliseconds keep, std::size_t& budget,
-                          std::vector<Key>& keys,
+    std::error_code sweep(Sweep& sweep, std::size_t& budget, std::vector<NamedKey>& keys,
                           std::error_code (MessageTables::*find)(std::int64_t, std::size_t,
-                                                                 std::vector<Key>&, bool&));
+                                                                 std::vector<NamedKey>&, bool&));
+    bool is_due(const Sweep& sweep) const;
+    void note(Sweep& sweep, std::chrono::milliseconds keep, bool is_finished);
     void collect_writes();
     bool has_writes() const;
     void finish(bool is_committed);

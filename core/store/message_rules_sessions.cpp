@@ -265,20 +265,26 @@ std::error_code MessageRules::trim_messages(std::size_t& budget) {
     return {};
 }
 
-template <class Key>
-std::error_code MessageRules::sweep(
-    Sweep& sweep, std::chrono::milliseconds keep, std::size_t& budget, std::vector<Key>& keys,
-    std::error_code (MessageTables::*find)(std::int64_t, std::size_t, std::vector<Key>&, bool&)) {
-    if (budget == 0 || (!sweep.is_running && now_ < sweep.next_at)) return {};
+std::error_code MessageRules::sweep(Sweep& sweep, std::size_t& budget, std::vector<NamedKey>& keys,
+                                    std::error_code (MessageTables::*find)(
+                                        std::int64_t, std::size_t, std::vector<NamedKey>&, bool&)) {
+    if (budget == 0 || !is_due(sweep)) return {};
     const std::size_t before = keys.size();
     bool is_finished = false;
-    if (auto error = (tables_.get()->*find)(now_ - keep.count(), budget, keys, is_finished)) {
-        return error;
-    }
+    const std::int64_t expired = now_ - options_.device_retention.count();
+    if (auto error = (tables_.get()->*find)(expired, budget, keys, is_finished)) return error;
     budget -= std::min(budget, keys.size() - before);
+    note(sweep, options_.device_retention, is_finished);
+    return {};
+}
+
+bool MessageRules::is_due(const Sweep& sweep) const {
+    return sweep.is_running || now_ >= sweep.next_at;
+}
+
+void MessageRules::note(Sweep& sweep, std::chrono::milliseconds keep, bool is_finished) {
     sweep.is_running = !is_finished;
     if (is_finished) sweep.next_at = now_ + keep.count() / kSweepsInRetention;
-    return {};
 }
 
 std::error_code MessageRules::trim(std::size_t rows_max, bool& has_more) {
@@ -287,16 +293,18 @@ std::error_code MessageRules::trim(std::size_t rows_max, bool& has_more) {
     std::size_t budget = rows_max;
     if (rows_max == 0) return {};
     if (auto error = trim_messages(budget)) return error;
-    if (auto error = sweep(dedup_sweep_, options_.dedup_horizon, budget, writes_.forgotten_dedup,
-                           &MessageTables::sweep_dedup)) {
+    if (is_due(dedup_sweep_)) {
+        bool is_finished = false;
+        const std::int64_t expired = now_ - options_.dedup_horizon.count();
+        if (auto error = tables_->expire_dedup(expired, is_finished)) return error;
+        note(dedup_sweep_, options_.dedup_horizon, is_finished);
+    }
+    if (auto error = sweep(stream_sweep_, budget, writes_.forgotten_streams,
+                           &MessageTables::sweep_streams)) {
         return error;
     }
-    if (auto error = sweep(stream_sweep_, options_.device_retention, budget,
-                           writes_.forgotten_streams, &MessageTables::sweep_streams)) {
-        return error;
-    }
-    if (auto error = sweep(device_sweep_, options_.device_retention, budget,
-                           writes_.forgotten_devices, &MessageTables::sweep_devices)) {
+    if (auto error = sweep(device_sweep_, budget, writes_.forgotten_devices,
+                           &MessageTables::sweep_devices)) {
         return error;
     }
     has_more = budget == 0 || dedup_sweep_.is_running || stream_sweep_.is_running ||

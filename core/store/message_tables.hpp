@@ -118,7 +118,6 @@ struct WriteSet {
     // First these go, known or not...
     std::vector<NamedKey> forgotten_devices;
     std::vector<NamedKey> forgotten_streams;
-    std::vector<DedupKey> forgotten_dedup;
     std::vector<std::pair<UserId, Position>> forgotten_messages;  // Of an inbox, up to a position.
     // ...then these are written, over what is there.
     std::vector<User> users;
@@ -167,11 +166,12 @@ public:
     virtual std::error_code find_expired_messages(std::int64_t before, std::size_t skip,
                                                   std::size_t rows_max,
                                                   std::vector<ExpiredMessage>& rows) = 0;
-    // Go on through a table from where the last call stopped and name what was last used (or
-    // accepted) before `before`, looking at some times `rows_max` rows. `is_finished` at the end
-    // of the table: the next call starts again.
-    virtual std::error_code sweep_dedup(std::int64_t before, std::size_t rows_max,
-                                        std::vector<DedupKey>& keys, bool& is_finished) = 0;
+    // Dedup rows accepted before `before` may go; many at once, when it suits the form. Not
+    // `is_finished`: apply() has more to do about it.
+    virtual std::error_code expire_dedup(std::int64_t before, bool& is_finished) = 0;
+    // Go on through a table from where the last call stopped and name what was last used before
+    // `before`, looking at some times `rows_max` rows. `is_finished` at the end of the table: the
+    // next call starts again.
     virtual std::error_code sweep_streams(std::int64_t before, std::size_t rows_max,
                                           std::vector<NamedKey>& keys, bool& is_finished) = 0;
     virtual std::error_code sweep_devices(std::int64_t before, std::size_t rows_max,

@@ -218,9 +218,8 @@ public:
         return result(log_.find_expired(before, skip, rows_max, rows));
     }
 
-    // Names none: they go by the run, in apply(), one a transaction.
-    std::error_code sweep_dedup(std::int64_t before, std::size_t, std::vector<DedupKey>&,
-                                bool& is_finished) override {
+    // They go by the run, in apply(), one a transaction.
+    std::error_code expire_dedup(std::int64_t before, bool& is_finished) override {
         bool is_log_waiting = false;
         const std::error_code error = result(log_.find_dead(is_log_waiting));
         if (!error) dedup_.expire(before, is_log_waiting);
