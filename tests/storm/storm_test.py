@@ -253,8 +253,12 @@ class Case:
                        key=lambda event: event["attempts"])
         life = [event["what"] for event in self.track("--fp", accepted["fp"])
                 if event["event"] == "life"]
-        missing = {"queued", "submitted", "attempt", "received", "committed", "accepted",
-                   "settled", "pushed", "arrived", "message", "handed", "handled"} - set(life)
+        wanted = {"queued", "submitted", "attempt", "received", "committed", "accepted",
+                  "settled", "pushed", "arrived", "message", "handed", "handled"}
+        # The receiver ends with its last message: its acks may be swallowed until then.
+        if self.name == "half-open to the gateway":
+            wanted.discard("handled")
+        missing = wanted - set(life)
         problems = [f"no {', '.join(sorted(missing))} in the life of {accepted['fp']}"] \
             if missing else []
         if life.count("attempt") != accepted["attempts"]:
