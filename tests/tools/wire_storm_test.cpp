@@ -278,6 +278,21 @@ TEST_CASE("WireStorm: struck again, its times count from then, and repeated step
     CHECK(world.log.back() == "opened 3");
 }
 
+TEST_CASE("WireStorm: what has struck and is over is forgotten, one strike after the other") {
+    WireWorld world("");
+    std::string why;
+    const auto steps = parse_wire_script("at 0s refuse 1s", why);
+    for (std::size_t round = 1; round <= 3; ++round) {
+        REQUIRE(world.storm->strike(*steps));
+        world.network.accept();
+        CHECK(world.storm->stats().refused == round);
+        world.loop.advance(2s);
+        world.network.accept();
+        CHECK(world.storm->stats().refused == round);
+        CHECK(world.storm->connection_count() == round);
+    }
+}
+
 TEST_CASE("WireStorm: of what has struck only what is under way counts against its limit") {
     WireWorld world("");
     const std::vector<WireStep> steps(kWireStepsMax, [] {

@@ -329,6 +329,7 @@ void WireStorm::stop() {
 
 bool WireStorm::strike(const std::vector<WireStep>& steps) {
     timers_.set_now(loop_.now());
+    forget_over();  // It points to them.
     for (auto old = struck_.begin(); old != struck_.end();) {
         if (!is_over(*old)) {
             ++old;
@@ -360,6 +361,11 @@ bool WireStorm::is_over(const WireStep& step) const {
     });
 }
 
+void WireStorm::forget_over() {
+    const auto is_over = [this](const Lasting& one) { return one.until <= timers_.now(); };
+    lasting_.erase(std::remove_if(lasting_.begin(), lasting_.end(), is_over), lasting_.end());
+}
+
 void WireStorm::run_step(const WireStep& step) {
     const TimePoint now = timers_.now();
     const bool is_for_good =
@@ -367,14 +373,14 @@ void WireStorm::run_step(const WireStep& step) {
     const TimePoint until = step.lasts    ? saturating_add(now, *step.lasts)
                             : is_for_good ? TimePoint::max()
                                           : now;
-    lasting_.erase(std::remove_if(lasting_.begin(), lasting_.end(),
-                                  [&](const Lasting& old) {
-                                      const bool is_replaced =
-                                          step.action == WireAction::kRefuse &&
-                                          old.step->action == WireAction::kRefuse;
-                                      return old.until <= now || is_replaced;
-                                  }),
-                   lasting_.end());
+    forget_over();
+    if (step.action == WireAction::kRefuse) {  // The later one replaces the earlier.
+        const auto is_replaced = [](const Lasting& old) {
+            return old.step->action == WireAction::kRefuse;
+        };
+        lasting_.erase(std::remove_if(lasting_.begin(), lasting_.end(), is_replaced),
+                       lasting_.end());
+    }
     if (until > now) lasting_.push_back({&step, until});
     // A link that is cut leaves the map.
     std::vector<std::uint64_t> numbers;

@@ -86,6 +86,7 @@ private:
     void schedule(const WireStep& step);
     void run_step(const WireStep& step);
     bool is_over(const WireStep& step) const;
+    void forget_over();  // Of lasting_.
     bool is_refusing() const;
     void retire(std::uint64_t number);
     void tell(std::string_view what, std::uint64_t connection, std::string_view peer = {},
