@@ -14,9 +14,9 @@ namespace petrel {
 struct SqliteTuning {
     int cache_kib = 65'536;
     int checkpoint_pages = 2048;  // 16 MiB of WAL: hot pages are copied to the file rarely.
-    // New dedup rows wait in memory until there are so many that they share pages of their table
-    // (of 1 M rows 16,000 pages: eight rows each); 18 MiB, twice. Or until an opening would have
-    // to read so many bytes of the messages again.
+    // New dedup rows wait in memory until there are so many that a run of them is worth a look at
+    // its filter with each new message; some 14 MiB, twice. Or until an opening would have to read
+    // so many bytes of the messages again.
     std::size_t dedup_recent_max = 131'072;
     std::size_t dedup_recent_bytes_max = 64 << 20;
 };

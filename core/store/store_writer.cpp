@@ -205,19 +205,13 @@ struct StoreWriter::Impl {
         for (;;) {
             {
                 std::unique_lock<std::mutex> lock(mutex);
-                const auto is_due = [&] {
-                    return is_stopping || next < taken.size() || !queue.empty();
-                };
+                const auto is_due = [&] { return is_stopping || !taken.empty() || !queue.empty(); };
                 Clock::time_point until = next_trim;
                 while (!is_due()) {
                     if (!cursors.empty()) until = std::min(next_trim, cursors_due);
                     if (wake.wait_until(lock, until) == std::cv_status::timeout) break;
                 }
-                if (next == taken.size()) {
-                    taken.clear();
-                    next = 0;
-                    taken.swap(queue);
-                }
+                if (taken.empty()) taken.swap(queue);
                 const bool is_over = is_stopping && taken.empty();
                 if (!taken.empty() || is_over || Clock::now() >= cursors_due) {
                     std::swap(acks, cursors);
@@ -228,6 +222,10 @@ struct StoreWriter::Impl {
             Request* const end = begin + batch_size(begin, taken.data() + taken.size());
             if (begin != end || !acks.empty()) work(begin, end, acks);
             next += static_cast<std::size_t>(end - begin);
+            if (next == taken.size()) {  // At once: nothing may follow for long.
+                taken.clear();
+                next = 0;
+            }
             acks = PendingCursors();
             if (Clock::now() >= next_trim) {
                 const bool has_more = trim();

@@ -1,6 +1,10 @@
 // Requests handed over in one piece: StoreWriter::Batch.
 
+#include <chrono>
+#include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -61,6 +65,19 @@ TEST_CASE("StoreWriter: what is collected counts against the queue's limits") {
     CHECK(world.listener.results.size() == 3);
     CHECK(world.writer.stats().queued == 0);
     CHECK(world.writer.stats().queued_bytes == 0);
+}
+
+TEST_CASE("StoreWriter: what is done is held on to no longer, though nothing follows") {
+    WriterWorld world;
+    AppendRequest request = world.message();
+    request.refusal = 303;  // So that the store does not keep it.
+    const std::weak_ptr<StoredMessage> message = request.message;
+    REQUIRE(world.writer.append(std::move(request)));
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+    while (!message.expired() && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::yield();
+    }
+    CHECK(message.expired());
 }
 
 TEST_CASE("StoreWriter: cursors of a batch are in the store before its login is opened") {
