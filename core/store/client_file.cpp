@@ -242,11 +242,11 @@ void ClientFile::run() {
         take_batch(batch);
         lock.unlock();
         Answers answers;
-        const int code = write(batch, answers);
-        set_health(code);
+        const std::optional<int> health = write(batch, answers);
+        if (health) set_health(*health);
         lock.lock();
         is_stuck_ = !batch.empty();
-        if (is_stuck_) fail_what_may(queue_, code, answers);
+        if (is_stuck_) fail_what_may(queue_, *health, answers);
         for (; !batch.empty(); batch.pop_back()) {
             queued_bytes_ += batch.back().bytes;
             queue_.push_front(std::move(batch.back()));
@@ -267,7 +267,7 @@ void ClientFile::take_batch(std::deque<Operation>& batch) {
     }
 }
 
-int ClientFile::write(std::deque<Operation>& batch, Answers& answers) {
+std::optional<int> ClientFile::write(std::deque<Operation>& batch, Answers& answers) {
     int code = write_all(batch);
     if ((code & 0xff) == SQLITE_FULL) {
         // The log holds old copies of pages: written back, it may leave the room that is wanted.
@@ -280,15 +280,16 @@ int ClientFile::write(std::deque<Operation>& batch, Answers& answers) {
         return code;
     }
     // What one of them cannot have must not be the others' fault.
-    int health = SQLITE_OK;
+    std::optional<int> health;
     while (!batch.empty()) {
         Operation& operation = batch.front();
         code = write_one(operation);
-        if (code != SQLITE_OK && !is_refusal(code)) health = code;
-        if (code != SQLITE_OK && !operation.may_fail && !is_refusal(code)) {
+        const bool is_failure = code != SQLITE_OK && !is_refusal(code);
+        if (is_failure && !operation.may_fail) {
             fail_what_may(batch, code, answers);
             return code;
         }
+        if (is_failure || (code == SQLITE_OK && !health)) health = code;
         answers.push_back({std::move(operation.done), error_of(operation, code)});
         batch.pop_front();
     }

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -99,8 +100,8 @@ private:
     std::error_code set_aside(const std::string& reason, std::string& why);
     void run();
     void take_batch(std::deque<Operation>& batch);
-    // What must be tried again stays in `batch`.
-    int write(std::deque<Operation>& batch, Answers& answers);
+    // What must be tried again stays in `batch`. What the disk said; a refusal doesn't ask it.
+    std::optional<int> write(std::deque<Operation>& batch, Answers& answers);
     int write_all(const std::deque<Operation>& batch);
     int write_one(const Operation& operation);
     void undo();

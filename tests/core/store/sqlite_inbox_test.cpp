@@ -287,6 +287,29 @@ TEST_CASE("SqliteInbox: an append that fails takes those behind it along, and ca
     CHECK(reopened(world) == "e/3 m3: e1 e2 e3");
 }
 
+TEST_CASE("SqliteInbox: what is refused says nothing of the disk") {
+    DiskVfs disk;
+    BoxWorld world;
+    auto box = world.inbox();
+    box->on_resume("e", 0);
+    box->append({incoming(1)}, world.answer("1"));
+    world.settle();
+    disk.fail_writes(SQLITE_FULL);
+    box->append({incoming(2)}, world.answer("2"));
+    world.settle();
+    // A hole: found before anything is written.
+    box->append({incoming(3)}, world.answer("3"));
+    world.settle();
+    CHECK(world.told == "1 2! 3!");
+    CHECK(world.answers[2] == Errc::kInvalidPacket);
+    CHECK(box->last_error().find("full") != std::string::npos);
+    CHECK(world.health.size() == 1);
+    disk.heal();
+    box->append({incoming(2)}, world.answer("again"));
+    world.settle();
+    CHECK(box->last_error().empty());
+}
+
 TEST_CASE(
     "SqliteInbox: whoever hears of a failure hears of all that fail with it, before anything new") {
     DiskVfs disk;
