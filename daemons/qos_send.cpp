@@ -200,6 +200,12 @@ void QosSendDaemon::set_writable(bool is_writable) {
     settle();
 }
 
+void QosSendDaemon::set_held(bool is_held) {
+    if (is_held_ == is_held) return;
+    is_held_ = is_held;
+    settle();
+}
+
 // ---- positions ----
 
 bool QosSendDaemon::on_ack(Position h, const std::vector<Acceptance>& acc) {
@@ -403,7 +409,7 @@ bool QosSendDaemon::fits(std::size_t frame_bytes) const noexcept {
 }
 
 bool QosSendDaemon::can_send() const {
-    if (!is_online_ || !is_writable_ || paused_until_) return false;
+    if (!is_online_ || !is_writable_ || is_held_ || paused_until_) return false;
     // After a refusal: one packet above the refused one at a time.
     return !step_after_ || next_ == table_.front() || position(table_.prev(next_)) <= *step_after_;
 }

@@ -148,6 +148,12 @@ public:
     // on_offline makes it true again.
     void set_writable(bool is_writable);
 
+    // What has ended is not yet written down, and would come again if the process died now: nothing
+    // may leave behind it meanwhile, or the order is lost. Plain retries go on. Stays over
+    // sessions.
+    void set_held(bool is_held);
+    bool is_held() const noexcept { return is_held_; }
+
     std::size_t kept() const noexcept { return table_.size(); }
     std::size_t in_flight() const noexcept { return in_flight_; }
     std::size_t kept_bytes() const noexcept { return kept_bytes_; }
@@ -222,6 +228,7 @@ private:
     Duration age_limit_ = Duration::max();  // Of limit_age(), while it holds for all.
     bool is_online_ = false;
     bool is_writable_ = true;
+    bool is_held_ = false;
     bool is_reporting_ = false;              // Inside on_outstanding_changed.
     std::optional<Position> step_after_;     // Refused: one packet above it at a time (4.7).
     std::optional<TimePoint> paused_until_;  // 302.

@@ -273,6 +273,8 @@ private:
     void apply_limits(Position accepted);
     void outcome(const Fingerprint& fp, const std::string& to, Outcome what, unsigned attempts,
                  int code = 0, const Acceptance* at = nullptr);
+    void hold_sends();
+    void release_sends();
     void commit_outcomes();
     void on_outcomes_recorded(std::error_code error);
     void commit_removals();

@@ -258,6 +258,7 @@ void Engine::Impl::apply_limits(Position accepted) {
     for (const Fingerprint& fp : too_large) {
         const std::string to = send_.find(fp)->to;
         unsigned attempts = 0;
+        hold_sends();
         send_.cancel(fp, &attempts);
         outcome(fp, to, Outcome::kRejected, attempts, static_cast<int>(Errc::kTooLarge));
     }
@@ -274,6 +275,7 @@ std::error_code Engine::Impl::cancel(TimePoint now, const Fingerprint& fp) {
     const auto kept = send_.find(fp);
     if (!kept) return Errc::kUnknown;
     unsigned attempts = 0;
+    hold_sends();
     send_.cancel(kept->fp, &attempts);
     outcome(kept->fp, kept->to, Outcome::kCancelled, attempts);
     return {};
@@ -345,8 +347,23 @@ void Engine::Impl::outcome(const Fingerprint& fp, const std::string& to, Outcome
         case Outcome::kLost: ++counts_.lost; break;
         case Outcome::kUnknown: break;
     }
+    if (what != Outcome::kAccepted) hold_sends();
     remember(untold_outcomes_, fp);
     outcome_batch_.push_back(std::move(record));
+}
+
+// What ends without being accepted is still in the outbox's file until its outcome is recorded: a
+// crash before that sends it again, behind whatever had left meanwhile.
+void Engine::Impl::hold_sends() {
+    if (outbox_.is_durable()) send_.set_held(true);
+}
+
+void Engine::Impl::release_sends() {
+    if (!send_.is_held()) return;
+    const bool is_all_accepted = std::all_of(
+        outcome_batch_.begin(), outcome_batch_.end(),
+        [](const OutcomeRecord& record) { return record.outcome == Outcome::kAccepted; });
+    if (is_all_accepted) send_.set_held(false);
 }
 
 void Engine::Impl::commit_outcomes() {
@@ -371,6 +388,7 @@ void Engine::Impl::on_outcomes_recorded(std::error_code error) {
     for (OutcomeRecord& record : recording_outcomes_) push(OutcomeEvent{std::move(record), false});
     recording_outcomes_.clear();
     push_corrections();
+    release_sends();
 }
 
 void Engine::Impl::commit_removals() {

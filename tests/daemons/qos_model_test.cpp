@@ -97,10 +97,13 @@ private:
                 if (chance(30)) reconnect();
                 break;
             default:
-                if (chance(40))
+                if (chance(40)) {
                     cancel();
-                else
+                } else if (chance(70)) {
                     sender_.set_writable(chance(60));
+                } else {
+                    sender_.set_held(chance(40));
+                }
                 break;
         }
     }
@@ -228,10 +231,12 @@ private:
         settled(m.message.fp.to_string());
         rejected_.insert(m.message.fp.to_string());
         CHECK(code == 305);
+        if (has_faults_) sender_.set_held(true);
     }
     void on_expired(const QosSendDaemon::Settled& m) override {
         settled(m.message.fp.to_string());
         if (m.attempts == 0) never_sent_.insert(m.message.fp.to_string());
+        if (has_faults_) sender_.set_held(true);
     }
     void on_lost(const QosSendDaemon::Settled& m) override {
         CHECK(mode_ == Mode::kPlain);
@@ -322,6 +327,7 @@ private:
         has_faults_ = false;
         if (is_cut_) reconnect();
         sender_.set_writable(true);
+        sender_.set_held(false);
         settle_step();
         for (int i = 0; i < 400 && (sender_.kept() > 0 || !taken_.empty()); ++i) {
             if (i % 3 == 0) heartbeat();

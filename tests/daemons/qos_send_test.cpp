@@ -197,6 +197,39 @@ TEST_CASE("QosSend: a new connection is writable whatever the old one was") {
     CHECK(world.sent() == "a@1");
 }
 
+TEST_CASE("QosSend: while held nothing leaves, over sessions too, and acks still count") {
+    SendWorld world;
+    world.online();
+    world.submit_all({"a", "b"});
+    CHECK(world.sent() == "a@1 b@2");
+    world.daemon.set_held(true);
+    world.submit_all({"c"});
+    CHECK_FALSE(world.daemon.has_room(0));
+    CHECK(world.ack(1));
+    CHECK(world.told() == "accepted a/1");
+    CHECK(world.daemon.on_gap(1));
+    world.reconnect(1);
+    CHECK(world.sent().empty());
+    world.daemon.set_held(false);
+    CHECK(world.sent() == "b@2 c@3");
+}
+
+TEST_CASE("QosSend: whoever hears of an end may hold what is behind it") {
+    SendWorld world;
+    world.hook = [&](const std::string&) { world.daemon.set_held(true); };
+    world.online(0, 1);
+    REQUIRE_FALSE(world.submit("a"));
+    REQUIRE_FALSE(world.submit("b", 1s));
+    world.submit_all({"c", "d"});
+    CHECK(world.sent() == "a@1");
+    CHECK(world.refuse("a", 1, 303));
+    world.advance(1s);
+    CHECK(world.told() == "rejected a/1 code 303, expired b/0");
+    CHECK(world.sent().empty());
+    world.daemon.set_held(false);
+    CHECK(world.sent() == "c@2<0");
+}
+
 // ---- acks ----
 
 TEST_CASE("QosSend: an ack settles everything up to it, with details where it brings them") {

@@ -116,10 +116,13 @@ void SimClient::start() {
         outbox_ = make_sim_outbox(outbox_file_, disk_);
         inbox_ = make_sim_inbox(inbox_file_, disk_, [this](const InboxMessage& message) {
             checker_.on_recorded(device_, message);
-            if (is_manual_ && confirmed_.erase(message.data.fp) == 0) {
-                checker_.fail("recorded as handled, and never confirmed: " + device_.user + " " +
-                              message.data.fp.to_string());
+            if (!is_manual_) return;
+            const auto confirmed = confirmed_.find(message.data.fp);
+            if (confirmed == confirmed_.end()) {
+                return checker_.fail("recorded as handled, and never confirmed: " + device_.user +
+                                     " " + message.data.fp.to_string());
             }
+            confirmed_.erase(confirmed);
         });
     }
     asleep_until_ = schedule_.now();

@@ -132,8 +132,9 @@ private:
     TimePoint asleep_until_{};
     bool has_slept_ = false;
     std::optional<TimePoint> suspend_told_at_;
-    const bool is_manual_;                               // It confirms by itself.
-    std::set<Fingerprint> confirmed_;                    // By this process, and not recorded yet.
+    const bool is_manual_;  // It confirms by itself.
+    // By this process, and not recorded yet. One that a lost store had accepted may come twice.
+    std::multiset<Fingerprint> confirmed_;
     std::deque<std::function<void(Engine&)>> deferred_;  // While asleep: what waits outside.
     std::string token_;
     std::uint64_t tokens_ = 0;

@@ -158,6 +158,117 @@ TEST_CASE("Engine: an outcome that cannot be recorded is told all the same") {
     CHECK(world.told() == "error 3, cancelled a/0");
 }
 
+// What ended without being accepted would be sent again after a crash that its outcome doesn't
+// survive: behind what has left meanwhile.
+TEST_CASE("Engine: nothing leaves behind an expired message before its outcome is recorded") {
+    FileWorld world;
+    SendRequest soon;
+    soon.expires_after = 1s;
+    world.send("a", soon);
+    world.send("b");
+    world.outbox.answers.is_delayed = true;
+    world.advance(1s);
+    world.server.expect(login()).reply(login_ok());
+    world.login();
+    world.advance(1s);
+    CHECK(world.told("expired").empty());
+    world.server.expect(exactly("data b@1"));
+    world.answer(world.outbox.answers);
+    CHECK(world.told("expired") == "expired a/0");
+}
+
+TEST_CASE("Engine: nothing leaves behind a cancelled message before its outcome is recorded") {
+    FileWorld world;
+    LoginResponse reply = login_ok();
+    reply.v1->window = 1;
+    world.server.expect(login()).reply(reply);
+    world.login();
+    world.server.expect(exactly("data a@1"));
+    world.send("a");
+    world.send("b");
+    world.outbox.answers.is_delayed = true;
+    CHECK_FALSE(world.engine().cancel(world.now(), fp("a")));
+    world.turn();
+    world.server.expect(exactly("data b@2<0"));
+    world.answer(world.outbox.answers);
+    CHECK(world.told("cancelled") == "cancelled a/1");
+}
+
+TEST_CASE("Engine: nothing leaves behind one cancelled on its way into the outbox, either") {
+    FileWorld world;
+    world.go_online();
+    world.outbox.answers.is_delayed = true;
+    world.send_later("a");
+    world.send_later("b");
+    world.turn();
+    CHECK_FALSE(world.engine().cancel(world.now(), fp("a")));
+    world.answer(world.outbox.answers);
+    world.server.expect(exactly("data b@1"));
+    world.answer(world.outbox.answers);
+    CHECK(world.told("cancelled") == "cancelled a/0");
+}
+
+TEST_CASE("Engine: nothing leaves behind a rejected message before its outcome is recorded") {
+    FileWorld world;
+    world.go_online();
+    world.server.expect(data("a"));
+    world.server.expect(data("b"));
+    world.send("a");
+    world.send("b");
+    world.outbox.answers.is_delayed = true;
+    world.say(refusal("a", 1, 303));
+    // Nor with another connection.
+    world.cut();
+    world.come_back();
+    world.server.expect(exactly("data b@2<0"));
+    world.answer(world.outbox.answers);
+    CHECK(world.told("rejected") == "rejected a/1 code 303");
+}
+
+TEST_CASE("Engine: what a lower maxPayload rejects is recorded before anything leaves") {
+    FileWorld world;
+    world.send("12345");
+    world.send("1234");
+    world.outbox.answers.is_delayed = true;
+    LoginResponse reply = login_ok();
+    reply.v1->max_payload = 4;
+    world.server.expect(login()).reply(reply);
+    world.login();
+    world.server.expect(exactly("data 1234@1"));
+    world.answer(world.outbox.answers);
+    CHECK(world.told("rejected") == "rejected 12345/0 code 304");
+}
+
+TEST_CASE("Engine: what ended while an outcome was being recorded is waited for, too") {
+    FileWorld world;
+    for (const char* text : {"a", "b", "c"}) world.send(text);
+    world.outbox.answers.is_delayed = true;
+    CHECK_FALSE(world.engine().cancel(world.now(), fp("a")));
+    world.turn();
+    CHECK_FALSE(world.engine().cancel(world.now(), fp("b")));
+    world.server.expect(login()).reply(login_ok());
+    world.login();
+    world.answer(world.outbox.answers, 1);
+    world.server.expect(exactly("data c@1"));
+    while (world.outbox.answers.waiting() > 0) world.answer(world.outbox.answers);
+    CHECK(world.told("cancelled") == "cancelled a/0, cancelled b/0");
+}
+
+TEST_CASE("Engine: an accepted message holds nothing up while its outcome is being recorded") {
+    FileWorld world;
+    LoginResponse reply = login_ok();
+    reply.v1->window = 1;
+    world.server.expect(login()).reply(reply);
+    world.login();
+    world.server.expect(exactly("data a@1"));
+    world.send("a");
+    world.send("b");
+    world.outbox.answers.is_delayed = true;
+    world.server.expect(exactly("data b@2"));
+    world.say(accepted(1));
+    CHECK(world.told("accepted").empty());
+}
+
 TEST_CASE("Engine: a reopened outbox is a new stream, in order, with one attempt at least") {
     FileWorld world;
     world.send_later("a");
