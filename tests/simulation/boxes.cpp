@@ -10,8 +10,7 @@
 namespace petrel::sim {
 
 TimePoint Disk::next_time() {
-    return std::max(last_,
-                    schedule_.now() + schedule_.random(Duration{0}, std::chrono::milliseconds{4}));
+    return std::max(last_, schedule_.now() + schedule_.random(Duration{0}, slowest_));
 }
 
 void Disk::write(std::string what, std::function<void()> effect, std::function<void()> report) {

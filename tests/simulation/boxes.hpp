@@ -19,10 +19,12 @@ namespace petrel::sim {
 // "sent", "took".
 using Probe = std::function<bool(const std::string& step)>;
 
-// A disk with a delay: what was asked for takes effect, in order, some milliseconds later, and only
-// then is reported. A crash loses what has not taken effect. Between the two it may strike too.
+// A disk with a delay: what was asked for takes effect, in order, some time later, and only then is
+// reported. A crash loses what has not taken effect. Between the two it may strike too.
 class Disk {
 public:
+    static constexpr Duration kSlowestWrite = std::chrono::milliseconds{4};
+
     // `on_step` is asked before an operation takes effect and before it is reported; true: the
     // process crashes there.
     Disk(Schedule& schedule, Probe on_step) : schedule_(schedule), on_step_(std::move(on_step)) {}
@@ -35,6 +37,7 @@ public:
     void crash();  // Forgets what is under way.
     void fill(Duration duration) { full_until_ = schedule_.now() + duration; }
     TimePoint full_until() const { return full_until_; }
+    void set_slowest(Duration write) { slowest_ = write; }
 
 private:
     Schedule& schedule_;
@@ -45,6 +48,7 @@ private:
     TimePoint next_time();
 
     std::uint64_t life_ = 0;
+    Duration slowest_ = kSlowestWrite;
     TimePoint last_{};
     TimePoint full_until_{};
 };

@@ -44,10 +44,11 @@ struct Faults {
     bool token_end = false;    // And end while online (on in two of seven seeds).
     bool kick = true;          // Each is kicked out every 80 s: its account logs in elsewhere.
     bool logout = true;        // Each logs out every 80 s, for up to 10 s.
-    // On in four of thirteen seeds, two at least: the others stay the runs that they were.
+    // On in six of thirteen seeds, each in two at least: the others stay the runs that they were.
     bool hints = false;  // Each is told every 40 s that there is no network, for up to 10 s, and
                          // half the time that it will be suspended.
     bool disk_full = false;  // Each one's disk takes nothing every 60 s, for up to 10 s.
+    bool disk_slow = false;  // A write takes up to 2 s, and more processes die within one.
     bool manual = false;  // Half the v1 clients confirm what they have handled, later, any order.
     // The app.
     bool second_device = true;  // Some users have two.

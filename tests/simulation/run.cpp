@@ -66,6 +66,7 @@ constexpr Switch kSwitches[] = {
     {"logout", &Faults::logout},
     {"hints", &Faults::hints},
     {"disk-full", &Faults::disk_full},
+    {"disk-slow", &Faults::disk_slow},
     {"manual", &Faults::manual},
     {"second-device", &Faults::second_device},
     {"large", &Faults::large},
@@ -494,6 +495,7 @@ Faults faults_of(const Options& options) {
     const std::uint64_t of_thirteen = options.seed % 13;
     faults.hints = faults.hints || of_thirteen == 5 || of_thirteen == 12;
     faults.disk_full = faults.disk_full || of_thirteen == 9 || of_thirteen == 12;
+    faults.disk_slow = faults.disk_slow || of_thirteen == 2 || of_thirteen == 7;
     faults.manual = faults.manual || of_thirteen == 5 || of_thirteen == 9 || of_thirteen == 12;
     return faults;
 }

@@ -61,6 +61,7 @@ SimClient::SimClient(Schedule& schedule, const Faults& faults, Checker& checker,
       checker_(checker),
       device_(std::move(device)),
       profile_(profile),
+      slowest_write_(faults.disk_slow ? std::chrono::seconds{2} : Disk::kSlowestWrite),
       window_(faults.narrow ? kNarrowWindow : EngineOptions{}.window),
       dial_(std::move(dial)),
       chart_(std::move(chart)),
@@ -70,13 +71,14 @@ SimClient::SimClient(Schedule& schedule, const Faults& faults, Checker& checker,
                 if (crashes_at(step)) return true;
                 // Now and then the process dies exactly between two durable steps.
                 if (is_calm_ || !faults_.client_crash || device_.is_plain) return false;
-                if (!schedule_.chance(0.002)) return false;
+                if (!schedule_.chance(faults_.disk_slow ? 0.02 : 0.002)) return false;
                 schedule_.after({}, [this] { crash(); });
                 disk_.crash();
                 return true;
             }),
       is_manual_(faults.manual && !device_.is_plain && schedule.chance(0.5)) {
     checker_.on_device(device_);
+    disk_.set_slowest(slowest_write_);
     token_ = device_.user + "/" + device_.device + " 0";
 }
 
@@ -282,6 +284,7 @@ bool SimClient::is_online() const { return engine_ && engine_->state() == Client
 
 void SimClient::become_calm() {
     is_calm_ = true;
+    disk_.set_slowest(Disk::kSlowestWrite);
     if (!is_asleep()) return;
     asleep_until_ = schedule_.now();
     wake();
@@ -470,12 +473,13 @@ void SimClient::on_state(const StateEvent& event) {
     });
 }
 
-// Awake all the time, a process tells it in time: a second is plenty for its disk.
+// Awake all the time, a process tells it in time: a second, and what the disk takes for the append
+// before its own, for its own, for the outcomes before its own, and for its own.
 void SimClient::check_expiry(const Fingerprint& fp) {
     const auto found = expiries_.find(fp);
     if (found == expiries_.end() || asleep_until_ > found->second) return;
     if (disk_.full_until() > found->second) return;
-    if (schedule_.now() - found->second > std::chrono::seconds{1}) {
+    if (schedule_.now() - found->second > std::chrono::seconds{1} + 4 * slowest_write_) {
         checker_.fail("told as expired too late: " + device_.user + " " + fp.to_string());
     }
 }

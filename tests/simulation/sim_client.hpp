@@ -102,7 +102,8 @@ private:
     Checker& checker_;
     const Checker::Device device_;
     const ProfileId profile_;
-    const std::uint32_t window_;  // Of either side.
+    const Duration slowest_write_;  // Of its disk.
+    const std::uint32_t window_;    // Of either side.
     Dial dial_;
     std::function<void(const std::string&)> chart_;
     SeededSource fingerprints_;
