@@ -10,6 +10,7 @@
 #include "core/client/c_options.hpp"
 #include "core/client/c_storage.hpp"
 #include "petrel/petrel.h"
+#include "protocol/codec.hpp"
 #include "protocol/error.hpp"
 #include "protocol/utf8.hpp"
 
@@ -314,7 +315,10 @@ std::int32_t petrel_client_echo(petrel_client* client, const char* text, std::si
 std::int32_t petrel_client_set_token(petrel_client* client, const char* token) {
     return with_client(client, [&](petrel::Client& c) -> std::int32_t {
         std::string text;
-        if (!take_name(token, text) || !petrel::is_valid_utf8(text)) return PETREL_BAD_ARGUMENT;
+        if (!take_name(token, text) || text.size() > petrel::CodecLimits{}.token_bytes_max ||
+            !petrel::is_valid_utf8(text)) {
+            return PETREL_BAD_ARGUMENT;
+        }
         c.set_token(std::move(text));
         return PETREL_OK;
     });

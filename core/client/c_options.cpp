@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "protocol/codec.hpp"
 #include "protocol/utf8.hpp"
 #include "transport/tls.hpp"
 
@@ -21,9 +22,8 @@ using std::chrono::milliseconds;
 
 constexpr std::int64_t kMsMax = 3'153'600'000'000;  // 100 years: no sum overflows.
 constexpr std::uint64_t kCountMax = std::uint64_t{1} << 40;
-constexpr std::size_t kNameMax = 4096;     // Bytes of url, user, device...
-constexpr std::size_t kTokenMax = 65'536;  // Of token and extra.
-constexpr std::size_t kDeviceMax = 64;     // PROTOCOL.md section 4.2.
+constexpr std::size_t kNameMax = 4096;  // Bytes of a url or a file name.
+constexpr std::size_t kDeviceMax = 64;  // PROTOCOL.md section 4.2.
 // Older than any petrel.h: no struct ever had less.
 constexpr std::uint32_t kSizeMin = 8;
 
@@ -208,12 +208,13 @@ std::int32_t read_options(const petrel_client_options& from, ClientOptions& to, 
     EngineOptions& engine = to.engine;
     std::string profile_name;
     why = "a name is too long or not UTF-8";
+    const CodecLimits wire;
     if (!take_text(from.url, kNameMax, to.connect.url) ||
-        !take_text(from.user, kNameMax, engine.user) ||
-        !take_text(from.token, kTokenMax, engine.token) ||
-        !take_text(from.app, kNameMax, engine.app) ||
+        !take_text(from.user, wire.id_bytes_max, engine.user) ||
+        !take_text(from.token, wire.token_bytes_max, engine.token) ||
+        !take_text(from.app, wire.id_bytes_max, engine.app) ||
         !take_text(from.device, kDeviceMax, engine.device) ||
-        !take_text(from.extra, kTokenMax, engine.extra) ||
+        !take_text(from.extra, wire.token_bytes_max, engine.extra) ||
         !take_text(from.profile, kNameMax, profile_name) ||
         !take_text(from.tls_ca_file, kNameMax, to.connect.tls.ca_file)) {
         return PETREL_BAD_ARGUMENT;

@@ -105,6 +105,34 @@ TEST_CASE("C API: names are checked") {
     CHECK(create(runtime, options) == PETREL_BAD_ARGUMENT);
 }
 
+// The gateway would take a longer one for a violation of the protocol.
+TEST_CASE("C API: what a login carries is no longer than the wire takes") {
+    CRuntime runtime;
+    const std::string token(16'384, 't');
+    const std::string name(256, 'n');
+    petrel_client_options options = options_for(kNowhere, name.c_str(), nullptr);
+    options.app = name.c_str();
+    options.token = options.extra = token.c_str();
+    petrel_client* client = runtime.client(options);
+    CHECK(petrel_client_set_token(client, token.c_str()) == PETREL_OK);
+    CHECK(petrel_client_set_token(client, (token + "t").c_str()) == PETREL_BAD_ARGUMENT);
+    petrel_client_destroy(client);
+    const std::string long_token = token + "t";
+    const std::string long_name = name + "n";
+    for (const char* petrel_client_options::*text :
+         {&petrel_client_options::token, &petrel_client_options::extra}) {
+        petrel_client_options wrong = options;
+        wrong.*text = long_token.c_str();
+        CHECK(create(runtime, wrong) == PETREL_BAD_ARGUMENT);
+    }
+    for (const char* petrel_client_options::*text :
+         {&petrel_client_options::user, &petrel_client_options::app}) {
+        petrel_client_options wrong = options;
+        wrong.*text = long_name.c_str();
+        CHECK(create(runtime, wrong) == PETREL_BAD_ARGUMENT);
+    }
+}
+
 TEST_CASE("C API: pins are hashes, and for wss:// only") {
     CRuntime runtime;
     const std::string pin = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";

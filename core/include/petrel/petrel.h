@@ -318,8 +318,8 @@ typedef struct petrel_client_options {
 
     /* Who and where. */
     const char *url;                /* ws://host[:port]/path or wss://... Needed. */
-    const char *user;               /* Needed. */
-    const char *token;
+    const char *user;               /* Needed. At most 256 bytes, as `app`. */
+    const char *token;              /* At most 16384 bytes, as `extra`. */
     const char *app;                /* "": the gateway's "default". */
     const char *device;             /* 1-64 characters, the same at each start of an install. "":
                                        the one in the inbox file, or a fresh one. */
@@ -496,7 +496,8 @@ PETREL_API int32_t petrel_client_echo(petrel_client *client, const char *text, s
 
 /*
  * A new token; answers PETREL_EVENT_TOKEN_NEEDED and may come before it is asked for. On a live
- * connection it is used at once and nothing is interrupted, else for the next login.
+ * connection it is used at once and nothing is interrupted, else for the next login. Longer than
+ * 16384 bytes: PETREL_BAD_ARGUMENT.
  */
 PETREL_API int32_t petrel_client_set_token(petrel_client *client, const char *token);
 
