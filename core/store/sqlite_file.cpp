@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "core/store/batched_wal.hpp"
 #include "protocol/error.hpp"
 
 namespace petrel {
@@ -203,7 +204,7 @@ std::error_code SqliteFile::open(const std::string& path, const Schema& schema, 
     }
 
     int code = sqlite3_open_v2(plain_path.c_str(), &connection_,
-                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, batched_wal_vfs());
     if (code == SQLITE_OK) code = set_up(schema, why);
     return finish_open(code, schema, why);
 }

@@ -7,9 +7,11 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -100,6 +102,8 @@ public:
     }
 
 private:
+    static constexpr std::size_t kSectorBytes = 512;
+
     struct Write {
         std::size_t at = 0;
         std::string bytes;
@@ -182,11 +186,26 @@ private:
         return real_->xDelete(real_, name, sync);
     }
 
-    void note(const File& file, Write write) {
+    // A power cut may tear a write between any two sectors.
+    void note_write(const File& file, std::size_t at, std::string_view bytes) {
+        std::vector<Write> sectors;
+        while (!bytes.empty()) {
+            const std::size_t size = std::min(kSectorBytes - at % kSectorBytes, bytes.size());
+            sectors.push_back({at, std::string(bytes.substr(0, size)), false});
+            at += size;
+            bytes.remove_prefix(size);
+        }
+        note(file, std::move(sectors));
+    }
+
+    void note(const File& file, std::vector<Write> writes) {
         std::function<void()> on_step;
         {
             const std::lock_guard<std::mutex> lock(mutex_);
-            if (file.path) disks_[*file.path].unsynced.push_back(std::move(write));
+            if (file.path) {
+                auto& unsynced = disks_[*file.path].unsynced;
+                std::move(writes.begin(), writes.end(), std::back_inserter(unsynced));
+            }
             on_step = on_step_;
         }
         if (on_step) on_step();
@@ -238,15 +257,15 @@ private:
                     return SQLITE_FULL;
                 }
                 const int code = mine.real()->pMethods->xWrite(mine.real(), from, size, at);
-                const std::string bytes(static_cast<const char*>(from),
-                                        static_cast<std::size_t>(size));
-                mine.owner->note(mine, {static_cast<std::size_t>(at), bytes, false});
+                mine.owner->note_write(
+                    mine, static_cast<std::size_t>(at),
+                    {static_cast<const char*>(from), static_cast<std::size_t>(size)});
                 return code;
             };
             made.xTruncate = [](sqlite3_file* file, sqlite3_int64 size) {
                 File& mine = File::of(file);
                 const int code = mine.real()->pMethods->xTruncate(mine.real(), size);
-                mine.owner->note(mine, {static_cast<std::size_t>(size), {}, true});
+                mine.owner->note(mine, {{static_cast<std::size_t>(size), {}, true}});
                 return code;
             };
             made.xSync = [](sqlite3_file* file, int flags) {
