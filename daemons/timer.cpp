@@ -6,6 +6,12 @@
 
 namespace petrel {
 
+namespace {
+
+constexpr std::size_t kChildren = 4;  // Of a heap's entry: half the levels of two.
+
+}  // namespace
+
 Timer::Timer(TimerQueue& queue, std::string_view name, std::function<void()> on_expired)
     : queue_(queue), name_(name), on_expired_(std::move(on_expired)) {
     assert(on_expired_);
@@ -21,12 +27,10 @@ void Timer::start(Duration after) {
 }
 
 void Timer::start_at(TimePoint deadline) {
-    stop();
     // Not before now: what a callback starts then sorts behind all that was due already, which is
     // how advance_to knows where to end.
     deadline_ = std::max(deadline, queue_.now());
-    order_ = queue_.next_order_++;
-    queue_.insert(*this);
+    queue_.start(*this);
 }
 
 void Timer::stop() {
@@ -35,7 +39,7 @@ void Timer::stop() {
 
 std::optional<TimePoint> TimerQueue::next_deadline() const {
     if (heap_.empty()) return std::nullopt;
-    return heap_.front()->deadline_;
+    return heap_.front().deadline;
 }
 
 void TimerQueue::set_now(TimePoint now) { now_ = std::max(now_, now); }
@@ -47,10 +51,10 @@ void TimerQueue::advance_to(TimePoint now) {
     const TimePoint due = now_;
     const std::uint64_t first_new_order = next_order_;
     while (!heap_.empty()) {
-        Timer& timer = *heap_.front();
-        if (timer.deadline_ > due || timer.order_ >= first_new_order) break;
-        remove(timer);
-        fire(timer);
+        const Entry first = heap_.front();
+        if (first.deadline > due || first.order >= first_new_order) break;
+        remove(*first.timer);
+        fire(*first.timer);
     }
     is_advancing_ = false;
 }
@@ -64,55 +68,65 @@ void TimerQueue::fire(Timer& timer) {
     firing_ = nullptr;
 }
 
-void TimerQueue::insert(Timer& timer) {
-    assert(!timer.is_running());
-    timer.heap_index_ = heap_.size();
-    heap_.push_back(&timer);
-    sift_up(timer.heap_index_);
+void TimerQueue::start(Timer& timer) {
+    const Entry entry{timer.deadline_, next_order_++, &timer};
+    if (!timer.is_running()) {
+        heap_.emplace_back();
+        sift_up(heap_.size() - 1, entry);
+    } else if (is_before(entry, heap_[timer.heap_index_])) {
+        sift_up(timer.heap_index_, entry);
+    } else {
+        sift_down(timer.heap_index_, entry);
+    }
 }
 
 void TimerQueue::remove(Timer& timer) {
     const std::size_t index = timer.heap_index_;
-    assert(index < heap_.size() && heap_[index] == &timer);
-    Timer* last = heap_.back();
-    heap_.pop_back();
+    assert(index < heap_.size() && heap_[index].timer == &timer);
     timer.heap_index_ = Timer::kNotQueued;
-    if (last == &timer) return;
-    heap_[index] = last;
-    last->heap_index_ = index;
-    sift_up(index);
-    sift_down(last->heap_index_);
+    const Entry last = heap_.back();
+    heap_.pop_back();
+    if (last.timer == &timer) return;
+    if (is_before(last, heap_[index])) {
+        sift_up(index, last);
+    } else {
+        sift_down(index, last);
+    }
 }
 
-void TimerQueue::sift_up(std::size_t index) {
+void TimerQueue::place(std::size_t index, const Entry& entry) {
+    heap_[index] = entry;
+    entry.timer->heap_index_ = index;
+}
+
+void TimerQueue::sift_up(std::size_t index, const Entry& entry) {
     while (index > 0) {
-        const std::size_t parent = (index - 1) / 2;
-        if (!is_before(*heap_[index], *heap_[parent])) return;
-        swap_entries(index, parent);
+        const std::size_t parent = (index - 1) / kChildren;
+        if (!is_before(entry, heap_[parent])) break;
+        place(index, heap_[parent]);
         index = parent;
     }
+    place(index, entry);
 }
 
-void TimerQueue::sift_down(std::size_t index) {
+void TimerQueue::sift_down(std::size_t index, const Entry& entry) {
     for (;;) {
-        std::size_t first = index;
-        for (const std::size_t child : {2 * index + 1, 2 * index + 2}) {
-            if (child < heap_.size() && is_before(*heap_[child], *heap_[first])) first = child;
+        const std::size_t begin = kChildren * index + 1;
+        const std::size_t end = std::min(begin + kChildren, heap_.size());
+        if (begin >= end) break;
+        std::size_t first = begin;
+        for (std::size_t child = begin + 1; child < end; ++child) {
+            if (is_before(heap_[child], heap_[first])) first = child;
         }
-        if (first == index) return;
-        swap_entries(index, first);
+        if (!is_before(heap_[first], entry)) break;
+        place(index, heap_[first]);
         index = first;
     }
+    place(index, entry);
 }
 
-void TimerQueue::swap_entries(std::size_t a, std::size_t b) {
-    std::swap(heap_[a], heap_[b]);
-    heap_[a]->heap_index_ = a;
-    heap_[b]->heap_index_ = b;
-}
-
-bool TimerQueue::is_before(const Timer& a, const Timer& b) noexcept {
-    return a.deadline_ != b.deadline_ ? a.deadline_ < b.deadline_ : a.order_ < b.order_;
+bool TimerQueue::is_before(const Entry& a, const Entry& b) noexcept {
+    return a.deadline != b.deadline ? a.deadline < b.deadline : a.order < b.order;
 }
 
 }  // namespace petrel
