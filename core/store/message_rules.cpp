@@ -257,17 +257,10 @@ std::error_code MessageRules::find_conversation(const ConversationKey& key,
     return {};
 }
 
-// The floor at which one more message fits into the inbox: the oldest go, as long as at least one
-// device has handled them.
-std::error_code MessageRules::make_room(User& user, Position& floor, bool& has_room) {
-    floor = user.row.floor;
-    has_room = true;
-    if (user.row.last - floor < options_.inbox_max) return {};
-    has_room = false;
-    if (options_.inbox_max == 0) return {};
-    const Position needed = user.row.last + 1 - options_.inbox_max;
-    if (std::error_code error = load_devices(user)) return error;
-    Position handled = floor;
+// Up to where each message was handled by at least one device; no further than `needed` is looked.
+// Its devices are loaded.
+Position MessageRules::handled_by_any(const User& user, Position needed) {
+    Position handled = user.row.floor;
     for (const Device& device : user.devices) handled = std::max(handled, device.row.cursor);
     for (bool moves = true; moves && handled < needed;) {
         moves = false;
@@ -279,7 +272,20 @@ std::error_code MessageRules::make_room(User& user, Position& floor, bool& has_r
             }
         }
     }
-    if (handled < needed) return {};
+    return handled;
+}
+
+// The floor at which one more message fits into the inbox: the oldest go, as long as at least one
+// device has handled them.
+std::error_code MessageRules::make_room(User& user, Position& floor, bool& has_room) {
+    floor = user.row.floor;
+    has_room = true;
+    if (user.row.last - floor < options_.inbox_max) return {};
+    has_room = false;
+    if (options_.inbox_max == 0) return {};
+    const Position needed = user.row.last + 1 - options_.inbox_max;
+    if (std::error_code error = load_devices(user)) return error;
+    if (handled_by_any(user, needed) < needed) return {};
     floor = needed;
     has_room = true;
     return {};
@@ -330,6 +336,12 @@ std::error_code MessageRules::judge(const AppendRequest& request, AppendResult& 
         if (found.recipient->row.last >= kNumberMax) has_room = false;
     }
     if (!has_room) return refuse(code_of(Errc::kInboxFull));
+    if (is_memory_full()) {
+        was_refused_for_memory_ = true;
+        result.fate = AppendResult::Fate::kFailed;
+        result.code = code_of(Errc::kBusy);
+        return {};
+    }
     result.fate = AppendResult::Fate::kAccepted;
     return {};
 }

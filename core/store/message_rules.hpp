@@ -36,8 +36,10 @@ public:
     std::error_code advance(const CursorUpdate& update) override;
     std::error_code read(const ReadRequest& request, ReadResult& result) override;
     std::error_code trim(std::size_t rows_max, bool& has_more) override;
+    bool wants_trim() const override;
     std::error_code renew_epochs() override;
     std::int64_t last_now() const override { return tables_->last_now(); }
+    std::string complaint() const override;
     std::string last_error() const override { return tables_->last_error(); }
     StoreFault last_fault() const override { return tables_->last_fault(); }
 
@@ -47,6 +49,7 @@ private:
     static constexpr std::size_t kConversationsCachedMax = 262'144;
     // A table is swept for what has expired this many times in the time that its rows are kept.
     static constexpr std::int64_t kSweepsInRetention = 8;
+    static constexpr std::int64_t kMemoryRestMs = 1000;
 
     struct Device {
         DeviceRow row;
@@ -101,6 +104,7 @@ private:
     std::error_code find_dedup(const DedupKey& key, DedupRow& row, bool& is_found);
     std::error_code find_conversation(const ConversationKey& key, Conversation*& conversation);
     std::error_code find_fingerprint(User& user, Position seq, Fingerprint& fp);
+    static Position handled_by_any(const User& user, Position needed);
     std::error_code make_room(User& user, Position& floor, bool& has_room);
     std::error_code judge(const AppendRequest& request, AppendResult& result, Found& found);
     std::error_code accept(const AppendRequest& request, const Found& found, AppendResult& result,
@@ -109,6 +113,9 @@ private:
                            InboxResume& inbox);
     void settle_plain(const User& user, Device& device);
     std::error_code trim_messages(std::size_t& budget);
+    std::error_code trim_memory(std::size_t budget);
+    bool is_memory_short() const;
+    bool is_memory_full() const { return tables_->memory_bytes() >= options_.memory_max; }
     std::error_code sweep(Sweep& sweep, std::size_t& budget, std::vector<NamedKey>& keys,
                           std::error_code (MessageTables::*find)(std::int64_t, std::size_t,
                                                                  std::vector<NamedKey>&, bool&));
@@ -130,6 +137,10 @@ private:
     Sweep dedup_sweep_;
     Sweep stream_sweep_;
     Sweep device_sweep_;
+    UserId memory_at_ = 0;                // Where trim_memory() goes on.
+    bool was_memory_freed_ = false;       // In this round of it.
+    std::int64_t memory_rest_until_ = 0;  // A round has freed nothing.
+    bool was_refused_for_memory_ = false;
 
     // Of the open transaction.
     bool is_open_ = false;

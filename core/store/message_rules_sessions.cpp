@@ -265,6 +265,46 @@ std::error_code MessageRules::trim_messages(std::size_t& budget) {
     return {};
 }
 
+bool MessageRules::is_memory_short() const {
+    return tables_->memory_bytes() > options_.memory_max - options_.memory_max / 4;
+}
+
+bool MessageRules::wants_trim() const { return is_memory_short() && now_ >= memory_rest_until_; }
+
+std::string MessageRules::complaint() const {
+    const bool has_room = tables_->memory_bytes() < options_.memory_max - options_.memory_max / 8;
+    if (!was_refused_for_memory_ || has_room) return {};
+    return "its memory is full of messages that no device has handled, or of the fingerprints of "
+           "the dedup horizon";
+}
+
+// From inbox to inbox, in rounds: what at least one device has handled goes, up to `budget`
+// messages a call.
+std::error_code MessageRules::trim_memory(std::size_t budget) {
+    if (!wants_trim()) return {};
+    std::vector<MessageTables::FilledInbox> inboxes;
+    tables_->find_filled_inboxes(memory_at_, budget, inboxes);
+    for (const auto& [id, app, name] : inboxes) {
+        User* user = nullptr;
+        if (auto error = find_user(app, name, user)) return error;
+        if (auto error = load_devices(*user)) return error;
+        const Position floor = user->row.floor;
+        const Position handled = std::min(handled_by_any(*user, user->row.last), user->row.last);
+        if (handled > floor) {
+            user->row.floor = std::min(handled, floor + budget);
+            change_row(*user);
+            budget -= user->row.floor - floor;
+            was_memory_freed_ = true;
+            if (user->row.floor < handled) return {};
+        }
+        memory_at_ = id;
+        if (budget == 0) return {};
+    }
+    if (!std::exchange(was_memory_freed_, false)) memory_rest_until_ = now_ + kMemoryRestMs;
+    memory_at_ = 0;
+    return {};
+}
+
 std::error_code MessageRules::sweep(Sweep& sweep, std::size_t& budget, std::vector<NamedKey>& keys,
                                     std::error_code (MessageTables::*find)(
                                         std::int64_t, std::size_t, std::vector<NamedKey>&, bool&)) {
@@ -292,6 +332,7 @@ std::error_code MessageRules::trim(std::size_t rows_max, bool& has_more) {
     has_more = false;
     std::size_t budget = rows_max;
     if (rows_max == 0) return {};
+    if (auto error = trim_memory(rows_max)) return error;
     if (auto error = trim_messages(budget)) return error;
     if (is_due(dedup_sweep_)) {
         bool is_finished = false;

@@ -131,6 +131,9 @@ struct StoreOptions {
     std::size_t devices_max = 16;        // A user, those that receive; the longest unused goes.
     std::size_t streams_max = 1024;      // A user; the longest unused goes.
     std::size_t plain_acked_max = 1024;  // Acked positions above a plain cursor's floor.
+    // Estimated bytes of messages and dedup rows that a store in memory holds. From three quarters
+    // of it on the oldest messages go that at least one device has handled; beyond it, 302.
+    std::size_t memory_max = std::size_t{1} << 30;
 };
 
 // What kept the last commit from succeeding.
@@ -162,11 +165,16 @@ public:
     // may be more. Only the low end of an inbox is ever removed; `last` and the epoch stay.
     virtual std::error_code trim(std::size_t rows_max, bool& has_more) = 0;
 
+    // True: call trim() soon.
+    virtual bool wants_trim() const { return false; }
+
     // `petrel gateway --new-epoch`: every inbox gets a new epoch.
     virtual std::error_code renew_epochs() = 0;
 
     // The store's clock when it was last committed (0: never), to go on from after a restart.
     virtual std::int64_t last_now() const = 0;
+    // Why messages are refused though every commit succeeds, for a log line; "": they are not.
+    virtual std::string complaint() const { return {}; }
     // What the disk said last, for a log line.
     virtual std::string last_error() const = 0;
     // The same as one of a few words, for metrics.

@@ -162,10 +162,21 @@ public:
         std::string name;
         Position seq = 0;
     };
+    struct FilledInbox {
+        UserId user = 0;
+        std::string app;
+        std::string name;
+    };
     // Messages accepted before `before`, oldest first without the first `skip`, at most `rows_max`.
     virtual std::error_code find_expired_messages(std::int64_t before, std::size_t skip,
                                                   std::size_t rows_max,
                                                   std::vector<ExpiredMessage>& rows) = 0;
+    // Of a store in memory: about what its messages and dedup rows take; 0 of any other.
+    virtual std::size_t memory_bytes() const { return 0; }
+    // Users after `after` whose inbox holds something, by id, at most `rows_max`. Only
+    // asked when memory_bytes() is high.
+    virtual void find_filled_inboxes(UserId /*after*/, std::size_t /*rows_max*/,
+                                     std::vector<FilledInbox>& /*rows*/) {}
     // Dedup rows accepted before `before` may go; many at once, when it suits the form. Not
     // `is_finished`: apply() has more to do about it.
     virtual std::error_code expire_dedup(std::int64_t before, bool& is_finished) = 0;

@@ -227,7 +227,7 @@ struct StoreWriter::Impl {
                 next = 0;
             }
             acks = PendingCursors();
-            if (Clock::now() >= next_trim) {
+            if (Clock::now() >= next_trim || store->wants_trim()) {
                 const bool has_more = trim();
                 next_trim = Clock::now();
                 if (!has_more) next_trim += options.trim_interval;
@@ -335,13 +335,10 @@ struct StoreWriter::Impl {
             const std::lock_guard<std::mutex> lock(figures_mutex);
             ++figures.commit_failures[static_cast<std::size_t>(store->last_fault())];
         }
-        if (static_cast<bool>(error) == is_ill) return;
-        is_ill = static_cast<bool>(error);
-        std::string words;
-        if (error) {
-            words = store->last_error();
-            if (words.empty()) words = error.message();
-        }
+        std::string words = error ? store->last_error() : store->complaint();
+        if (error && words.empty()) words = error.message();
+        if (!words.empty() == is_ill) return;
+        is_ill = !words.empty();
         {
             const std::lock_guard<std::mutex> lock(figures_mutex);
             figures.error = words;

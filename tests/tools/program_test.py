@@ -727,6 +727,46 @@ def keeps_two_gateways_off_one_store(folder):
     check("and it is left alone", (folder / "text.db").read_text().startswith("this is no"))
 
 
+@test
+def memory_that_is_full_waits_for_a_receiver(_folder):
+    gateway = Process("gateway", "--listen", "127.0.0.1:0", "--store", ":memory:", "--json",
+                      "--store-memory-max", str(1 << 20), "--dedup-horizon", "1h")
+    url = gateway.wait_event("listening")["url"]
+    # 600 texts of 2000 bytes do not fit.
+    lines = "".join(f"{n} {'x' * 2000}\n" for n in range(600))
+    sender = Process("send", "--url", url, "--user", "alice", "--to", "bob", "--json",
+                     "--timeout", "60s", stdin=subprocess.PIPE)
+    threading.Thread(target=feed, args=(sender, lines), daemon=True).start()
+    for _ in range(300):
+        sender.wait_event("accepted")
+    receiver = Process("listen", "--url", url, "--user", "bob", "--json", "--count", "600",
+                       "--timeout", "60s")
+    check("the sender waits until somebody listens, and ends with 0", sender.finish() == 0,
+          sender.said())
+    check("nothing is lost", receiver.finish() == 0 and len(texts(receiver)) == 600,
+          receiver.said())
+    order = [int(text.split()[0]) for text in texts(receiver)]
+    check("all are in order", order == list(range(600)))
+    check("the gateway says why it was busy", "memory is full" in gateway.errors(),
+          gateway.errors()[-1000:])
+
+
+@test
+def a_short_dedup_horizon_is_told_at_the_login(folder):
+    gateway = Gateway(folder, "--dedup-horizon", "20s", "--message-retention", "1d",
+                      "--device-retention", "2d", "--devices-max", "3")
+    raw = RawSocket(gateway.port)
+    raw.upgrade("petrel.v1")
+    raw.send_frame(json.dumps({"type": 0, "dataContent": json.dumps(
+        {"loginUserId": "alice", "petrel": {"device": "d", "generation": 0,
+                                            "outbox": {"stream": "s", "first": 1}}})}))
+    reply = json.loads(raw.read_packet()["dataContent"])
+    check("the login names it", reply["petrel"]["dedupHorizonMs"] == 20_000, reply)
+    refused = run("gateway", "--dedup-horizon", "1s")
+    check("one of a second: 2, and why", refused.status == 2 and "10s" in refused.errors(),
+          refused.said())
+
+
 # ---- hostile bytes ----
 
 

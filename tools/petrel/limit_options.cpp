@@ -87,6 +87,29 @@ void add_limits(CLI::App& app, LimitOptions& limits) {
               "Frames in a minute that are no packets; then closed with 4006");
     add_count(app, "--inbox-max", limits.inbox_max,
               "Messages waiting for one user; beyond: 308 to the sender");
+    add_count(app, "--devices-max", limits.devices_max,
+              "Devices of one user that receive; beyond, the longest unused is forgotten");
+    add_duration(
+        app, "--message-retention", limits.message_retention,
+        "How long a message waits in an inbox; then it goes, and who has not had it is told "
+        "(recovered=false)",
+        {std::chrono::seconds{1}, std::chrono::hours{24 * 365}})
+        ->group(kGroup);
+    add_duration(app, "--dedup-horizon", limits.dedup_horizon,
+                 "How long a fingerprint is known. Senders give a message up after half of it",
+                 {std::chrono::seconds{10}, std::chrono::hours{24 * 365}})
+        ->group(kGroup);
+    add_duration(app, "--device-retention", limits.device_retention,
+                 "After so long unused, a device or an outbox stream is forgotten",
+                 {std::chrono::seconds{10}, std::chrono::hours{24 * 365}})
+        ->group(kGroup);
+    app.add_option("--store-memory-max", limits.store_memory_max,
+                   "Bytes of messages and fingerprints that --store :memory: holds, roughly. From "
+                   "three quarters on the oldest go that a device has handled; beyond: 302 with a "
+                   "time")
+        ->check(CLI::Range(std::size_t{1} << 20, std::size_t{1} << 44))
+        ->capture_default_str()
+        ->group(kGroup);
     add_count(app, "--store-queue-max", limits.store_queue_max,
               "Messages waiting for the store; beyond: 302 with a time");
 }
@@ -111,9 +134,20 @@ void apply(const LimitOptions& limits, GatewayOptions& gateway) {
     gateway.session.payload_max = limits.payload_max;
     gateway.session.queued_bytes_max = limits.queued_bytes_max;
     gateway.session.malformed_max = limits.malformed_max;
+    // Logins tell it: clients give a message up before.
+    gateway.session.dedup_horizon_ms =
+        std::chrono::duration_cast<milliseconds>(limits.dedup_horizon).count();
     gateway.writer.queue_max = limits.store_queue_max;
 }
 
-void apply(const LimitOptions& limits, StoreOptions& store) { store.inbox_max = limits.inbox_max; }
+void apply(const LimitOptions& limits, StoreOptions& store) {
+    using std::chrono::milliseconds;
+    store.inbox_max = limits.inbox_max;
+    store.devices_max = limits.devices_max;
+    store.message_retention = std::chrono::duration_cast<milliseconds>(limits.message_retention);
+    store.dedup_horizon = std::chrono::duration_cast<milliseconds>(limits.dedup_horizon);
+    store.device_retention = std::chrono::duration_cast<milliseconds>(limits.device_retention);
+    store.memory_max = limits.store_memory_max;
+}
 
 }  // namespace petrel::tools

@@ -33,6 +33,11 @@ struct LimitOptions {
     std::size_t queued_bytes_max = SessionOptions{}.queued_bytes_max;
     std::size_t malformed_max = SessionOptions{}.malformed_max;
     std::size_t inbox_max = StoreOptions{}.inbox_max;
+    std::size_t devices_max = StoreOptions{}.devices_max;
+    std::chrono::nanoseconds message_retention = StoreOptions{}.message_retention;
+    std::chrono::nanoseconds dedup_horizon = StoreOptions{}.dedup_horizon;
+    std::chrono::nanoseconds device_retention = StoreOptions{}.device_retention;
+    std::size_t store_memory_max = StoreOptions{}.memory_max;
     std::size_t store_queue_max = StoreWriter::Options{}.queue_max;
 };
 
