@@ -46,10 +46,10 @@ std::optional<Event> receipt_of(const Event& event) {
 }  // namespace
 
 Client::Impl::Impl(Runtime& runtime, ClientOptions options)
-    : lease_(runtime.lease()),
-      loop_(runtime.loop()),
+    : loop_(runtime.loop()),
       connector_(options.connector != nullptr ? *options.connector : runtime.connector()),
-      options_(std::move(options)) {
+      options_(std::move(options)),
+      lease_(runtime.lease()) {
     options_.events_max = std::max<std::size_t>(options_.events_max, 1);
     if (!options_.outbox) options_.outbox = make_memory_outbox();
     if (!options_.inbox) options_.inbox = make_memory_inbox();
@@ -79,7 +79,7 @@ void Client::Impl::start() {
     if (is_on_loop()) {
         begin();
     } else {
-        loop_.post(begin);
+        post_to_loop(begin);
     }
 }
 
@@ -89,7 +89,7 @@ void Client::Impl::destroy() {
         if (depth_ == 0) finish();
         return;
     }
-    loop_.post([self = shared_from_this()] {
+    post_to_loop([self = shared_from_this()] {
         self->is_destroy_wanted_ = true;
         assert(self->depth_ == 0);
         self->finish();
@@ -148,7 +148,12 @@ void Client::Impl::release() {
         self->retired_.clear();
         self->options_.on_event = nullptr;
         self->options_.on_log = nullptr;
-        self->lease_.reset();
+        std::shared_ptr<void> lease;
+        {
+            const std::lock_guard lock(self->mutex_);
+            lease.swap(self->lease_);
+        }
+        lease.reset();
         {
             const std::lock_guard lock(self->mutex_);
             self->is_gone_ = true;
@@ -172,8 +177,18 @@ void Client::Impl::leave() {
     }
 }
 
+// What it does on the loop may end the runtime while this thread still tells the loop of it.
+void Client::Impl::post_to_loop(std::function<void()> task) {
+    std::shared_ptr<void> lease;
+    {
+        const std::lock_guard lock(mutex_);
+        lease = lease_;
+    }
+    loop_.post(std::move(task));
+}
+
 void Client::Impl::post(std::function<void(Engine&, TimePoint)> work) {
-    loop_.post([self = shared_from_this(), work = std::move(work)] { self->input(work); });
+    post_to_loop([self = shared_from_this(), work = std::move(work)] { self->input(work); });
 }
 
 void Client::Impl::tell(std::function<void(Engine&, TimePoint)> work) {
@@ -292,7 +307,11 @@ std::optional<Event> Client::Impl::next_event(std::chrono::milliseconds timeout)
     if (taken_) {
         done_.push_back(std::move(*taken_));
         taken_.reset();
-        if (done_.size() == 1) post([](Engine&, TimePoint) {});
+        if (done_.size() == 1) {
+            lock.unlock();
+            post([](Engine&, TimePoint) {});
+            lock.lock();
+        }
     }
     const auto is_over = [this] { return !queue_.empty() || is_woken_ || is_gone_; };
     if (!is_on_loop() && timeout != std::chrono::milliseconds::zero()) {
@@ -309,8 +328,9 @@ std::optional<Event> Client::Impl::next_event(std::chrono::milliseconds timeout)
     Event event = std::move(queue_.front());
     queue_.pop_front();
     if (queue_.empty()) signal_->clear();
-    if (was_full) post([](Engine&, TimePoint) {});  // What waits in the engine.
     taken_ = receipt_of(event);
+    lock.unlock();
+    if (was_full) post([](Engine&, TimePoint) {});  // What waits in the engine.
     return event;
 }
 
@@ -359,7 +379,7 @@ Result<Fingerprint> Client::Impl::send(SendRequest request) {
         }
         answer->is_there.notify_all();
     };
-    loop_.post([self = shared_from_this(), settle, request = std::move(request)]() mutable {
+    post_to_loop([self = shared_from_this(), settle, request = std::move(request)]() mutable {
         if (self->life_ != Life::kRunning) {
             settle(Errc::kNotInitialised);
             return;

@@ -105,12 +105,12 @@ private:
     void retire(std::unique_ptr<Link> link);
     void bury();
     bool is_lingering() const;
+    void post_to_loop(std::function<void()> task);
     void finish();
     void release();
     void finish_send(Engine::SendDone&& done, Result<Fingerprint>&& result);
     void report_late_failure(const Fingerprint& fp, const std::string& to, std::error_code error);
 
-    std::shared_ptr<void> lease_;  // The runtime waits for us.
     EventLoop& loop_;
     Connector& connector_;
     ClientOptions options_;
@@ -139,6 +139,7 @@ private:
     mutable std::mutex mutex_;  // Of all below; never held while the app is called.
     std::condition_variable changed_;
     std::vector<PostedSend> posted_sends_;
+    std::shared_ptr<void> lease_;  // The runtime waits for us.
     bool is_gone_ = false;
     std::deque<Event> queue_;              // Pull.
     std::unique_ptr<EventSignal> signal_;  // Pull: set while queue_ is not empty.
@@ -179,7 +180,7 @@ Result Client::Impl::ask(Result gone, Ask ask) {
         std::optional<Result> result;
     };
     auto answer = std::make_shared<Answer>();
-    loop_.post([self = shared_from_this(), answer, ask, gone] {
+    post_to_loop([self = shared_from_this(), answer, ask, gone] {
         Result result = gone;
         self->input([&](Engine& engine, TimePoint now) { result = ask(engine, now); });
         {

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <deque>
 #include <future>
 #include <string>
 
@@ -132,6 +133,35 @@ TEST_CASE("C API: both handles destroyed inside a callback") {
     REQUIRE(petrel_client_create(runtime, &options, &client) == PETREL_OK);
     petrel_client_login(client);
     CHECK(is_done(done));
+}
+
+// The runtime goes while the call that led to it may still be on its way out of the loop.
+TEST_CASE("C API: a callback destroys both handles while the call that led to it returns") {
+    struct Told {
+        petrel_runtime* runtime = nullptr;
+        std::atomic<bool> is_awaited{false};
+        std::promise<void> done;
+    };
+    static std::deque<Told> all;  // Nobody can wait for the end of those callbacks.
+    for (int i = 0; i < 100; ++i) {
+        Told& told = all.emplace_back();
+        REQUIRE(petrel_runtime_create(&told.runtime) == PETREL_OK);
+        petrel_client_options options = options_for("ws://127.0.0.1:1/ws", "alice", nullptr);
+        options.log_level = PETREL_LOG_DEBUG;
+        options.user_data = &told;
+        options.on_log = [](void* user_data, petrel_client* client, std::int32_t, const char*) {
+            auto& self = *static_cast<Told*>(user_data);
+            if (client == nullptr || !self.is_awaited.exchange(false)) return;
+            CHECK(petrel_runtime_destroy(self.runtime) == PETREL_OK);
+            CHECK(petrel_client_destroy(client) == PETREL_OK);
+            self.done.set_value();
+        };
+        petrel_client* client = nullptr;
+        REQUIRE(petrel_client_create(told.runtime, &options, &client) == PETREL_OK);
+        told.is_awaited = true;
+        petrel_client_login(client);
+        REQUIRE(is_done(told.done));
+    }
 }
 
 TEST_CASE("C API: destroyed without a file, every message has an outcome before it returns") {
