@@ -9,7 +9,7 @@ namespace petrel {
 
 // "Certainly not" or "maybe" about a 64-bit hash: a split block Bloom filter as Apache Parquet
 // describes it (parquet-format, BloomFilter.md). One cache line a question; of hashes never added
-// about 1 in 100 is "maybe" when it holds keys_max. More than that only makes it say so more often.
+// about 1 in 1000 is "maybe" when it holds keys_max. More than that only makes it say so more often.
 // Thread-compatible.
 class KeyFilter {
 public:
@@ -31,7 +31,7 @@ public:
     std::size_t size() const noexcept { return size_; }
 
 private:
-    static constexpr std::size_t kBitsPerKey = 11;
+    static constexpr std::size_t kBitsPerKey = 17;
     static constexpr std::size_t kBlockBits = 256;
     using Block = std::array<std::uint32_t, 8>;
 

@@ -59,7 +59,7 @@ public:
 
 private:
     // A group has one filter: of so many runs that a look-up asks few filters, and of so few that
-    // it goes soon after they have.
+    // it goes soon after they have. A wrong "maybe" costs a page of each of them.
     static constexpr std::size_t kRunsInGroup = 16;
 
     struct Run {
