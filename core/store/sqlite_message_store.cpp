@@ -17,7 +17,8 @@ namespace petrel {
 namespace {
 
 // Beside the tables of SqliteLog and SqliteDedup. `user.last` may be behind: the last run of the
-// inbox then says it. `meta`: 1 the store's clock; 2 and 3 are SqliteDedup's.
+// inbox then says it. `meta`: 1 the store's clock, up to kClockStepMs behind; 2 and 3 are
+// SqliteDedup's.
 constexpr char kCreate[] = R"sql(
 CREATE TABLE meta(key INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 INSERT INTO meta(key, value) VALUES(1, 0), (2, 0), (3, random());
@@ -38,6 +39,9 @@ CREATE TABLE conversation(
 constexpr std::int32_t kVersion = 2;
 // A piece of the log or a page of a dedup run fits into one; SQLite makes two system calls a page.
 constexpr int kPageBytes = 8192;
+// A page less with most commits. What a restart takes back of the clock is less than this, and none
+// of what messages say.
+constexpr std::int64_t kClockStepMs = 1000;
 
 const std::string& whole_schema() {
     static const std::string sql = std::string(kCreate) + SqliteLog::kCreate + SqliteDedup::kCreate;
@@ -49,7 +53,6 @@ SqliteFile::Schema schema_with(const SqliteTuning& tuning) {
     schema.application_id = 0x50747267;  // "Ptrg"
     schema.version = kVersion;
     schema.page_bytes = kPageBytes;
-    schema.page_bytes = 8192;
     schema.create = whole_schema().c_str();
     schema.what = "gateway store";
     schema.cache_kib = tuning.cache_kib;
@@ -124,7 +127,8 @@ public:
         if (code == SQLITE_OK) {
             code = log_.drop_dead(dedup_.planned_settled_piece(), are_dead_gone);
         }
-        if (code == SQLITE_OK) code = put_now_.bind(set.now).run();
+        const bool is_clock_due = set.now >= written_now_ + kClockStepMs;
+        if (code == SQLITE_OK && is_clock_due) code = put_now_.bind(set.now).run();
         if (code == SQLITE_OK) code = commit_.run();
         const std::error_code error = result(code);
         if (error) {
@@ -135,6 +139,7 @@ public:
         log_.committed();
         are_dead_left_ = !are_dead_gone;
         last_now_ = set.now;
+        if (is_clock_due) written_now_ = set.now;
         for (const WriteSet::User& write : set.users) {
             last_user_id_ = std::max(last_user_id_, write.row->id);
         }
@@ -306,12 +311,15 @@ private:
     int load() {
         SqliteStatement select;
         int code = file_.prepare(
-            "SELECT value, (SELECT coalesce(max(id), 0) FROM user) FROM meta WHERE key = 1",
+            "SELECT value, (SELECT coalesce(max(id), 0) FROM user), "
+            "coalesce((SELECT accepted_at FROM log ORDER BY id DESC LIMIT 1), 0) "
+            "FROM meta WHERE key = 1",
             select);
         if (code != SQLITE_OK) return code;
         code = select.step();
         if (code != SQLITE_ROW) return code == SQLITE_DONE ? SQLITE_CORRUPT : code;
-        last_now_ = select.integer(0);
+        written_now_ = select.integer(0);
+        last_now_ = std::max(written_now_, select.integer(2));
         last_user_id_ = select.integer(1);
         if ((code = log_.open(file_))) return code;
         if ((code = dedup_.open(file_, log_))) return code;
@@ -452,6 +460,7 @@ private:
     bool was_upkeep_told_ = false;  // In this transaction.
     NamedKey streams_at_, devices_at_;
     std::int64_t last_now_ = 0;
+    std::int64_t written_now_ = 0;
     UserId last_user_id_ = 0;
     std::string last_error_;
     StoreFault last_fault_ = StoreFault::kOther;

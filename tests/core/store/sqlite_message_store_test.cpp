@@ -671,3 +671,21 @@ TEST_CASE("SqliteStore: trim empties the tables, of what was cached too") {
     }
     CHECK(query(path + ".copy", "SELECT count(*) FROM user") == 31);
 }
+
+TEST_CASE("SqliteStore: a restart takes less than a second back of the clock, and no message's") {
+    StoreWorld<SqliteForm> world;
+    const std::int64_t began = world.now();
+    world.open("bob");
+    world.advance(700);
+    world.open("carol");
+    world.reopen();
+    CHECK(world.store().last_now() > world.now() - 1000);
+    CHECK(world.store().last_now() <= world.now());
+    world.send("alice", "bob");
+    world.reopen();
+    CHECK(world.store().last_now() == began + 700);
+    world.advance(5000);
+    world.open("dave");
+    world.reopen();
+    CHECK(world.store().last_now() == began + 5700);
+}
