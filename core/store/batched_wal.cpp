@@ -205,7 +205,7 @@ sqlite3_vfs make_vfs() {
 
 const char* batched_wal_vfs() {
     static const bool is_ready = sqlite3_initialize() == SQLITE_OK;
-    static sqlite3_vfs vfs = make_vfs();
+    static sqlite3_vfs vfs = is_ready ? make_vfs() : sqlite3_vfs{};
     static const bool is_registered = is_ready && sqlite3_vfs_register(&vfs, 0) == SQLITE_OK;
     return is_registered ? vfs.zName : nullptr;
 }

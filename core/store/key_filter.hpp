@@ -9,8 +9,8 @@ namespace petrel {
 
 // "Certainly not" or "maybe" about a 64-bit hash: a split block Bloom filter as Apache Parquet
 // describes it (parquet-format, BloomFilter.md). One cache line a question; of hashes never added
-// about 1 in 1000 is "maybe" when it holds keys_max. More than that only makes it say so more often.
-// Thread-compatible.
+// about 1 in 1000 is "maybe" when it holds keys_max. More than that only makes it say so more
+// often. Thread-compatible.
 class KeyFilter {
 public:
     explicit KeyFilter(std::size_t keys_max)

@@ -50,6 +50,7 @@ private:
     // A table is swept for what has expired this many times in the time that its rows are kept.
     static constexpr std::int64_t kSweepsInRetention = 8;
     static constexpr std::int64_t kMemoryRestMs = 1000;
+    static constexpr std::size_t kInboxesLookedAt = 256;  // A call of trim_memory().
 
     struct Device {
         DeviceRow row;

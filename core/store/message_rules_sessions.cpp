@@ -283,7 +283,7 @@ std::string MessageRules::complaint() const {
 std::error_code MessageRules::trim_memory(std::size_t budget) {
     if (!wants_trim()) return {};
     std::vector<MessageTables::FilledInbox> inboxes;
-    tables_->find_filled_inboxes(memory_at_, budget, inboxes);
+    tables_->find_filled_inboxes(memory_at_, kInboxesLookedAt, inboxes);
     for (const auto& [id, app, name] : inboxes) {
         User* user = nullptr;
         if (auto error = find_user(app, name, user)) return error;
@@ -300,6 +300,7 @@ std::error_code MessageRules::trim_memory(std::size_t budget) {
         memory_at_ = id;
         if (budget == 0) return {};
     }
+    if (inboxes.size() == kInboxesLookedAt) return {};  // There are more.
     if (!std::exchange(was_memory_freed_, false)) memory_rest_until_ = now_ + kMemoryRestMs;
     memory_at_ = 0;
     return {};

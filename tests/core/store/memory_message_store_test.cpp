@@ -60,6 +60,22 @@ TEST_CASE("MemoryMessageStore: it goes from inbox to inbox, some messages at a t
     CHECK(world.positions("dave").size() == 30);
 }
 
+TEST_CASE("MemoryMessageStore: inboxes of which nothing may go do not hide those behind them") {
+    World world(with_memory(1'000'000));
+    for (int i = 0; i < 300; ++i) send_bytes(world, "idle" + std::to_string(i), 1000);
+    world.open("bob");
+    for (int i = 0; i < 600; ++i) send_bytes(world, "bob", 1000);
+    world.ack("bob", 600);
+    for (int calls = 0; calls < 100 && world.store().wants_trim(); ++calls) {
+        world.in_transaction([&] {
+            bool has_more = false;
+            REQUIRE(!world.store().trim(5, has_more));
+        });
+    }
+    CHECK(world.positions("bob").size() < 600);
+    CHECK_FALSE(world.store().wants_trim());
+}
+
 TEST_CASE("MemoryMessageStore: full of what nobody has handled, it is busy until somebody has") {
     World world(with_memory(100'000));
     world.open("bob");
