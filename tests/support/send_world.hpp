@@ -27,6 +27,12 @@ inline Data data(const std::string& name) {
     return message;
 }
 
+inline QosSendDaemon::Options window_of(std::size_t packets) {
+    QosSendDaemon::Options options;
+    options.window_packets_max = packets;
+    return options;
+}
+
 // A QosSendDaemon in virtual time. What happens is told as text: packets as "a@1" (fingerprint at
 // position, "<0" for prev 0), outcomes as "accepted a/1" (after one attempt).
 class SendWorld final : public QosSendDaemon::Listener {

@@ -19,6 +19,16 @@ public:
         inbox.durable = true;
         server.allow(heartbeat());
     }
+    // "a" is on its way, "b" waits behind it.
+    void fill_a_window_of_one() {
+        LoginResponse reply = login_ok();
+        reply.v1->window = 1;
+        server.expect(test::login()).reply(reply);
+        login();
+        server.expect(exactly("data a@1"));
+        send("a");
+        send("b");
+    }
     void answer(AnswerQueue& queue, std::size_t count = SIZE_MAX) {
         queue.answer(count);
         turn();
@@ -179,13 +189,7 @@ TEST_CASE("Engine: nothing leaves behind an expired message before its outcome i
 
 TEST_CASE("Engine: nothing leaves behind a cancelled message before its outcome is recorded") {
     FileWorld world;
-    LoginResponse reply = login_ok();
-    reply.v1->window = 1;
-    world.server.expect(login()).reply(reply);
-    world.login();
-    world.server.expect(exactly("data a@1"));
-    world.send("a");
-    world.send("b");
+    world.fill_a_window_of_one();
     world.outbox.answers.is_delayed = true;
     CHECK_FALSE(world.engine().cancel(world.now(), fp("a")));
     world.turn();
@@ -256,13 +260,7 @@ TEST_CASE("Engine: what ended while an outcome was being recorded is waited for,
 
 TEST_CASE("Engine: an accepted message holds nothing up while its outcome is being recorded") {
     FileWorld world;
-    LoginResponse reply = login_ok();
-    reply.v1->window = 1;
-    world.server.expect(login()).reply(reply);
-    world.login();
-    world.server.expect(exactly("data a@1"));
-    world.send("a");
-    world.send("b");
+    world.fill_a_window_of_one();
     world.outbox.answers.is_delayed = true;
     world.server.expect(exactly("data b@2"));
     world.say(accepted(1));
