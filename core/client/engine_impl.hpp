@@ -273,6 +273,8 @@ private:
     void apply_limits(Position accepted);
     void outcome(const Fingerprint& fp, const std::string& to, Outcome what, unsigned attempts,
                  int code = 0, const Acceptance* at = nullptr);
+    // Of what is kept; false: it is not.
+    bool give_up(const Fingerprint& fp, Outcome what, int code = 0);
     void hold_sends();
     void release_sends();
     void commit_outcomes();

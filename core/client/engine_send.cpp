@@ -256,11 +256,7 @@ void Engine::Impl::apply_limits(Position accepted) {
         }
     });
     for (const Fingerprint& fp : too_large) {
-        const std::string to = send_.find(fp)->to;
-        unsigned attempts = 0;
-        hold_sends();
-        send_.cancel(fp, &attempts);
-        outcome(fp, to, Outcome::kRejected, attempts, static_cast<int>(Errc::kTooLarge));
+        give_up(fp, Outcome::kRejected, static_cast<int>(Errc::kTooLarge));
     }
 }
 
@@ -272,13 +268,17 @@ std::error_code Engine::Impl::cancel(TimePoint now, const Fingerprint& fp) {
         if (std::exchange(pending->is_cancelled, true)) return Errc::kUnknown;
         return {};
     }
+    return give_up(fp, Outcome::kCancelled) ? std::error_code() : Errc::kUnknown;
+}
+
+bool Engine::Impl::give_up(const Fingerprint& fp, Outcome what, int code) {
     const auto kept = send_.find(fp);
-    if (!kept) return Errc::kUnknown;
+    if (!kept) return false;
     unsigned attempts = 0;
-    hold_sends();
+    hold_sends();  // First: with room in the window, what is behind it would leave at once.
     send_.cancel(kept->fp, &attempts);
-    outcome(kept->fp, kept->to, Outcome::kCancelled, attempts);
-    return {};
+    outcome(kept->fp, kept->to, what, attempts, code);
+    return true;
 }
 
 void Engine::Impl::settle_all(Outcome without_attempts, Outcome with_attempts) {
