@@ -5,7 +5,6 @@
 #include <unordered_map>
 #include <utility>
 
-#include "core/store/dedup_table.hpp"
 #include "core/store/message_rules.hpp"
 #include "core/store/message_tables.hpp"
 #include "daemons/ring.hpp"

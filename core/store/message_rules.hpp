@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/store/dedup_table.hpp"
 #include "core/store/message_store.hpp"
 #include "core/store/message_tables.hpp"
 #include "core/store/recent_cache.hpp"

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/store/flat_table.hpp"
 #include "core/store/message_store.hpp"
 #include "core/store/payload_digest.hpp"
 
@@ -61,6 +63,15 @@ struct DedupKey {
     }
 };
 
+// A device or a stream of a user, by its name.
+struct NamedKey {
+    UserId user = 0;
+    std::string name;
+    friend bool operator==(const NamedKey& a, const NamedKey& b) noexcept {
+        return a.user == b.user && a.name == b.name;
+    }
+};
+
 struct RowHash {
     static std::size_t mix(std::uint64_t x) noexcept {
         x *= 0x9e3779b97f4a7c15ULL;
@@ -73,6 +84,9 @@ struct RowHash {
     std::size_t operator()(const DedupKey& key) const noexcept {
         return mix(static_cast<std::uint64_t>(key.sender) ^ key.fp.hash());
     }
+    std::size_t operator()(const NamedKey& key) const noexcept {
+        return mix(static_cast<std::uint64_t>(key.user) ^ std::hash<std::string>()(key.name));
+    }
 };
 
 struct DedupRow {
@@ -81,7 +95,7 @@ struct DedupRow {
     WallMillis send_ts = 0;
     std::int64_t accepted_at = 0;
 };
-class DedupTable;  // dedup_table.hpp
+using DedupTable = FlatTable<DedupKey, DedupRow, RowHash>;
 
 struct MessageRow {
     UserId user = 0;  // Whose inbox.
@@ -90,12 +104,6 @@ struct MessageRow {
     std::int64_t accepted_at = 0;
     std::shared_ptr<const StoredMessage> message;
     bool is_gone = false;  // Came and went within the transaction: in no inbox.
-};
-
-// A device or a stream of a user, by its name.
-struct NamedKey {
-    UserId user = 0;
-    std::string name;
 };
 
 // Everything that a transaction changes. Pointers hold during apply().

@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <utility>
 
+#include "core/store/log_piece.hpp"
 #include "core/store/sqlite_blobs.hpp"
 
 namespace petrel {
@@ -60,7 +61,7 @@ std::vector<std::uint64_t> numbers_of(std::string_view blob) {
 
 // ---- opening ----
 
-int SqliteDedup::open(SqliteFile& file, SqliteLog& log) {
+int SqliteDedup::open(SqliteFile& file) {
     const std::pair<SqliteStatement*, const char*> statements[] = {
         {&find_page_, "SELECT data FROM dedup_page WHERE id = ?1"},
         {&add_page_, "INSERT INTO dedup_page(id, data) VALUES(?1, ?2)"},
@@ -110,25 +111,27 @@ int SqliteDedup::open(SqliteFile& file, SqliteLog& log) {
     if (last > last_page_) {
         if ((code = drop_pages_.bind(last_page_ + 1).bind(last + 1).run())) return code;
     }
-    return load_recent(log);
+    return SQLITE_OK;
 }
 
-int SqliteDedup::load_recent(SqliteLog& log) {
-    std::string scratch;
-    const auto add = [&](std::int64_t piece, std::int64_t accepted_at,
-                         const SqliteLog::Entry& entry, const std::string& to) {
-        recent_last_piece_ = piece;
-        recent_bytes_ += entry.text.size();
+int SqliteDedup::replay(std::int64_t id, std::string_view piece, SqliteOwners& owners) {
+    if (id <= settled_piece_) return SQLITE_OK;
+    recent_last_piece_ = id;
+    LogPieceReader reader(piece);
+    LogRecord record;
+    while (reader.next(record)) {
+        if (record.kind != LogRecord::Kind::kMessage) continue;
+        const SqliteOwners::Owner* to = nullptr;
+        if (const int code = owners.find(record.user, to)) return code;
         DedupRow row;
-        row.digest = payload_digest(to, entry.typeu, entry.text, scratch);
-        row.cseq = entry.cseq;
-        row.send_ts = entry.send_ts;
-        row.accepted_at = accepted_at;
-        recent_.put({entry.sender, FingerprintBlob::parse(entry.fp)}, row);
-    };
-    if (const int code = log.for_each_after(settled_piece_, add)) return code;
-    freeze_if_full();
-    return SQLITE_OK;
+        row.digest = payload_digest(to->name, record.typeu, record.text, digested_);
+        row.cseq = record.cseq;
+        row.send_ts = record.send_ts;
+        row.accepted_at = reader.accepted_at();
+        recent_.put({record.sender, FingerprintBlob::parse(record.fp)}, row);
+        recent_bytes_ += record.text.size();
+    }
+    return reader.is_damaged() ? SQLITE_CORRUPT : SQLITE_OK;
 }
 
 void SqliteDedup::add_run(Run run, const std::uint64_t* hashes, std::size_t count) {
@@ -327,7 +330,7 @@ void SqliteDedup::freeze_if_full() {
 }
 
 void SqliteDedup::freeze() {
-    if (recent_.empty() || is_settling_) return;
+    if (is_settling_ || recent_last_piece_ == settled_piece_) return;
     is_settling_ = true;
     std::swap(settling_, recent_);  // settling_ was empty, but keeps its memory.
     recent_bytes_ = 0;

@@ -3,14 +3,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "core/store/dedup_table.hpp"
 #include "core/store/key_filter.hpp"
 #include "core/store/message_tables.hpp"
 #include "core/store/sqlite_file.hpp"
-#include "core/store/sqlite_log.hpp"
+#include "core/store/sqlite_owners.hpp"
 
 namespace petrel {
 
@@ -35,7 +35,10 @@ public:
 
     explicit SqliteDedup(const Limits& limits) : limits_(limits) {}
 
-    int open(SqliteFile& file, SqliteLog& log);
+    // Then replay() with every piece of the log after settled_piece(), then opened().
+    int open(SqliteFile& file);
+    int replay(std::int64_t id, std::string_view piece, SqliteOwners& owners);
+    void opened() { freeze_if_full(); }
 
     int find(const DedupKey& key, DedupRow& row, bool& is_found);
 
@@ -78,8 +81,6 @@ private:
         const DedupTable::Entry* row = nullptr;
     };
 
-    int load_runs();
-    int load_recent(SqliteLog& log);
     std::uint64_t hash_of(const DedupKey& key) const;
     int find_in_run(const Run& run, std::uint64_t hash, const DedupKey& key, DedupRow& row,
                     bool& is_found);
@@ -121,7 +122,8 @@ private:
         std::int64_t settled_piece = 0;
     };
     Planned planned_;
-    std::string page_;  // Scratch.
+    std::string page_;  // Scratch, as the next.
+    std::string digested_;
 };
 
 }  // namespace petrel

@@ -11,17 +11,19 @@
 #include "core/store/sqlite_blobs.hpp"
 #include "core/store/sqlite_dedup.hpp"
 #include "core/store/sqlite_file.hpp"
+#include "core/store/sqlite_index.hpp"
 #include "core/store/sqlite_log.hpp"
+#include "core/store/sqlite_owners.hpp"
 
 namespace petrel {
 namespace {
 
-// Beside the tables of SqliteLog and SqliteDedup. `user.last` may be behind: the last run of the
-// inbox then says it. `meta`: 1 the store's clock, up to kClockStepMs behind; 2 and 3 are
-// SqliteDedup's.
+// Beside the tables of SqliteLog, SqliteIndex and SqliteDedup. `user.last` may be behind: the last
+// run of the inbox then says it. `meta`: 1 the store's clock, up to kClockStepMs behind; 2 and 3
+// are SqliteDedup's, 4 is SqliteIndex's.
 constexpr char kCreate[] = R"sql(
 CREATE TABLE meta(key INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-INSERT INTO meta(key, value) VALUES(1, 0), (2, 0), (3, random());
+INSERT INTO meta(key, value) VALUES(1, 0), (2, 0), (3, random()), (4, 0);
 CREATE TABLE user(
     id INTEGER PRIMARY KEY, app TEXT NOT NULL, name TEXT NOT NULL, epoch TEXT NOT NULL,
     last INTEGER NOT NULL, floor INTEGER NOT NULL, generation INTEGER NOT NULL,
@@ -29,14 +31,8 @@ CREATE TABLE user(
 CREATE TABLE device(
     user INTEGER NOT NULL, name TEXT NOT NULL, cursor INTEGER NOT NULL, acked BLOB NOT NULL,
     used_at INTEGER NOT NULL, PRIMARY KEY(user, name)) STRICT, WITHOUT ROWID;
-CREATE TABLE stream(
-    user INTEGER NOT NULL, name TEXT NOT NULL, position INTEGER NOT NULL,
-    used_at INTEGER NOT NULL, PRIMARY KEY(user, name)) STRICT, WITHOUT ROWID;
-CREATE TABLE conversation(
-    low INTEGER NOT NULL, high INTEGER NOT NULL, cseq INTEGER NOT NULL,
-    PRIMARY KEY(low, high)) STRICT, WITHOUT ROWID;
 )sql";
-constexpr std::int32_t kVersion = 2;
+constexpr std::int32_t kVersion = 3;
 // A piece of the log or a page of a dedup run fits into one; SQLite makes two system calls a page.
 constexpr int kPageBytes = 8192;
 // A page less with most commits. What a restart takes back of the clock is less than this, and none
@@ -44,7 +40,8 @@ constexpr int kPageBytes = 8192;
 constexpr std::int64_t kClockStepMs = 1000;
 
 const std::string& whole_schema() {
-    static const std::string sql = std::string(kCreate) + SqliteLog::kCreate + SqliteDedup::kCreate;
+    static const std::string sql =
+        std::string(kCreate) + SqliteLog::kCreate + SqliteIndex::kCreate + SqliteDedup::kCreate;
     return sql;
 }
 
@@ -81,7 +78,8 @@ class SqliteTables final : public MessageTables {
 public:
     explicit SqliteTables(const SqliteTuning& tuning)
         : schema_(schema_with(tuning)),
-          dedup_({tuning.dedup_recent_max, tuning.dedup_recent_bytes_max}) {}
+          index_({tuning.index_recent_max, tuning.recent_bytes_max}, log_, owners_),
+          dedup_({tuning.dedup_recent_max, tuning.recent_bytes_max}) {}
 
     std::error_code open(const std::string& path, std::string& why) {
         if (auto error = file_.open(path, schema_, why)) return error;
@@ -117,15 +115,19 @@ public:
         SqliteDedup::Batch batch;
         batch.rows = set.dedup;
         for (const MessageRow& row : set.messages) batch.text_bytes += row.message->text.size();
+        index_.start();
         if (code == SQLITE_OK) code = forget(set);
         if (code == SQLITE_OK) code = write_users(set);
-        if (code == SQLITE_OK) code = write_sessions(set);
+        if (code == SQLITE_OK) code = write_devices(set);
         if (code == SQLITE_OK) code = dedup_.write(batch);
-        if (code == SQLITE_OK) code = log_.write(set.messages);
+        if (code == SQLITE_OK) code = log_.write(set);
+        if (code == SQLITE_OK) code = index_.write();
         batch.last_piece = log_.planned_id();
         bool are_dead_gone = true;
         if (code == SQLITE_OK) {
-            code = log_.drop_dead(dedup_.planned_settled_piece(), are_dead_gone);
+            code = index_.drop_dead(
+                std::min(dedup_.planned_settled_piece(), index_.planned_settled_piece()),
+                are_dead_gone);
         }
         const bool is_clock_due = set.now >= written_now_ + kClockStepMs;
         if (code == SQLITE_OK && is_clock_due) code = put_now_.bind(set.now).run();
@@ -136,6 +138,7 @@ public:
             return error;
         }
         dedup_.committed(batch);
+        index_.committed();
         log_.committed();
         are_dead_left_ = !are_dead_gone;
         last_now_ = set.now;
@@ -146,7 +149,9 @@ public:
         return {};
     }
 
-    bool has_upkeep() const override { return are_dead_left_ || dedup_.has_upkeep(); }
+    bool has_upkeep() const override {
+        return are_dead_left_ || dedup_.has_upkeep() || index_.has_upkeep();
+    }
 
     std::error_code find_user(std::string_view app, std::string_view name, UserRow& row,
                               bool& is_found) override {
@@ -158,7 +163,7 @@ public:
             row.app = app;
             row.name = name;
             row.epoch = select.text(1);
-            row.last = std::max(select.number(2), select.number(5));
+            row.last = std::max({select.number(2), select.number(5), index_.find_last(row.id)});
             row.floor = select.number(3);
             row.generation = select.number(4);
         }
@@ -182,18 +187,11 @@ public:
     }
 
     std::error_code find_streams(UserId id, std::vector<StreamRow>& rows) override {
-        return each_row(find_streams_.bind(id), [&](const SqliteStatement& select) {
-            rows.push_back({std::string(select.text(0)), select.number(1), select.integer(2)});
-            return true;
-        });
+        return result(index_.find_streams(id, rows));
     }
 
     std::error_code find_conversation(const ConversationKey& key, std::uint64_t& cseq) override {
-        return each_row(find_conversation_.bind(key.low).bind(key.high),
-                        [&](const SqliteStatement& select) {
-                            cseq = select.number(0);
-                            return true;
-                        });
+        return result(index_.find_conversation(key, cseq));
     }
 
     std::error_code find_dedup(const DedupKey& key, DedupRow& row, bool& is_found) override {
@@ -201,13 +199,13 @@ public:
     }
 
     std::error_code find_fingerprint(UserId user, Position seq, Fingerprint& fp) override {
-        return result(log_.find_fingerprint(user, seq, fp));
+        return result(index_.find_fingerprint(user, seq, fp));
     }
 
     std::error_code find_messages(
         const UserRow& user, Position after, std::size_t messages_max, std::size_t bytes_max,
         std::vector<std::pair<Position, std::shared_ptr<const StoredMessage>>>& rows) override {
-        return result(log_.find_messages(user, after, messages_max, bytes_max, rows));
+        return result(index_.find_messages(user, after, messages_max, bytes_max, rows));
     }
 
     std::error_code find_user_ids(std::vector<UserId>& ids) override {
@@ -220,14 +218,15 @@ public:
     std::error_code find_expired_messages(std::int64_t before, std::size_t skip,
                                           std::size_t rows_max,
                                           std::vector<ExpiredMessage>& rows) override {
-        return result(log_.find_expired(before, skip, rows_max, rows));
+        return result(index_.find_expired(before, skip, rows_max, rows));
     }
 
     // They go by the run, in apply(), one a transaction.
     std::error_code expire_dedup(std::int64_t before, bool& is_finished) override {
         bool is_log_waiting = false;
-        const std::error_code error = result(log_.find_dead(is_log_waiting));
+        const std::error_code error = result(index_.find_dead(before, is_log_waiting));
         if (!error) dedup_.expire(before, is_log_waiting);
+        if (!error && is_log_waiting) index_.hurry();
         is_finished = was_upkeep_told_ || !has_upkeep();
         was_upkeep_told_ = true;
         return error;
@@ -235,7 +234,7 @@ public:
 
     std::error_code sweep_streams(std::int64_t before, std::size_t rows_max,
                                   std::vector<NamedKey>& keys, bool& is_finished) override {
-        return sweep(sweep_streams_, streams_at_, before, rows_max, keys, is_finished);
+        return result(index_.sweep_streams(streams_at_, before, rows_max, keys, is_finished));
     }
 
     std::error_code sweep_devices(std::int64_t before, std::size_t rows_max,
@@ -292,15 +291,6 @@ private:
             {&sweep_devices_,
              "SELECT user, name, used_at FROM device WHERE (user, name) > (?1, ?2) "
              "ORDER BY user, name LIMIT ?3"},
-            {&find_streams_, "SELECT name, position, used_at FROM stream WHERE user = ?1"},
-            {&put_stream_,
-             "REPLACE INTO stream(user, name, position, used_at) VALUES(?1, ?2, ?3, ?4)"},
-            {&drop_stream_, "DELETE FROM stream WHERE user = ?1 AND name = ?2"},
-            {&sweep_streams_,
-             "SELECT user, name, used_at FROM stream WHERE (user, name) > (?1, ?2) "
-             "ORDER BY user, name LIMIT ?3"},
-            {&find_conversation_, "SELECT cseq FROM conversation WHERE low = ?1 AND high = ?2"},
-            {&put_conversation_, "REPLACE INTO conversation(low, high, cseq) VALUES(?1, ?2, ?3)"},
         };
         for (const auto& [statement, sql] : statements) {
             if (const int code = file_.prepare(sql, *statement)) return code;
@@ -312,7 +302,7 @@ private:
         SqliteStatement select;
         int code = file_.prepare(
             "SELECT value, (SELECT coalesce(max(id), 0) FROM user), "
-            "coalesce((SELECT accepted_at FROM log ORDER BY id DESC LIMIT 1), 0) "
+            "coalesce((SELECT accepted_at FROM piece ORDER BY id DESC LIMIT 1), 0) "
             "FROM meta WHERE key = 1",
             select);
         if (code != SQLITE_OK) return code;
@@ -321,10 +311,22 @@ private:
         written_now_ = select.integer(0);
         last_now_ = std::max(written_now_, select.integer(2));
         last_user_id_ = select.integer(1);
+        if ((code = owners_.open(file_))) return code;
         if ((code = log_.open(file_))) return code;
-        if ((code = dedup_.open(file_, log_))) return code;
-        // A number is used once, even when its piece is gone: see SqliteDedup.
-        log_.set_last_id(dedup_.settled_piece());
+        if ((code = index_.open(file_))) return code;
+        if ((code = dedup_.open(file_))) return code;
+        // A number is used once, even when its piece is gone.
+        log_.set_last_id(std::max(dedup_.settled_piece(), index_.settled_piece()));
+        const std::int64_t settled = std::min(dedup_.settled_piece(), index_.settled_piece());
+        code = log_.for_each_after(settled, [&](std::int64_t id, std::string_view piece) {
+            const int replayed = index_.replay(id, piece);
+            return replayed == SQLITE_OK ? dedup_.replay(id, piece, owners_) : replayed;
+        });
+        if (code != SQLITE_OK) return code;
+        owners_.forget();
+        index_.opened();
+        dedup_.opened();
+        last_now_ = std::max(last_now_, index_.newest());
         return SQLITE_OK;
     }
 
@@ -373,13 +375,8 @@ private:
                 return code;
             }
         }
-        for (const NamedKey& key : set.forgotten_streams) {
-            if ((code = drop_stream_.bind(key.user).bind(std::string_view(key.name)).run())) {
-                return code;
-            }
-        }
         for (const auto& [user, up_to] : set.forgotten_messages) {
-            if ((code = log_.forget(user, up_to))) return code;
+            if ((code = index_.forget(user, up_to))) return code;
         }
         return code;
     }
@@ -414,8 +411,7 @@ private:
         return code;
     }
 
-    int write_sessions(WriteSet& set) {
-        int code = SQLITE_OK;
+    int write_devices(const WriteSet& set) {
         std::string acked;
         for (const auto& [user, row] : set.devices) {
             acked.clear();
@@ -425,26 +421,9 @@ private:
                 .bind(row->cursor)
                 .bind_blob(acked)
                 .bind(row->used_at);
-            if ((code = put_device_.run())) return code;
+            if (const int code = put_device_.run()) return code;
         }
-        for (const auto& [user, row] : set.streams) {
-            put_stream_.bind(user)
-                .bind(std::string_view(row->stream))
-                .bind(row->position)
-                .bind(row->used_at);
-            if ((code = put_stream_.run())) return code;
-        }
-        // In the order of the table: neighbours share pages.
-        std::sort(
-            set.conversations.begin(), set.conversations.end(), [](const auto& a, const auto& b) {
-                return std::pair(a.first.low, a.first.high) < std::pair(b.first.low, b.first.high);
-            });
-        for (const auto& [key, cseq] : set.conversations) {
-            if ((code = put_conversation_.bind(key.low).bind(key.high).bind(cseq).run())) {
-                return code;
-            }
-        }
-        return code;
+        return SQLITE_OK;
     }
 
     const SqliteFile::Schema schema_;
@@ -452,9 +431,9 @@ private:
     SqliteStatement begin_, commit_, rollback_, put_now_;
     SqliteStatement find_user_, find_user_ids_, add_user_, put_user_, put_epoch_;
     SqliteStatement find_devices_, put_device_, drop_device_, sweep_devices_;
-    SqliteStatement find_streams_, put_stream_, drop_stream_, sweep_streams_;
-    SqliteStatement find_conversation_, put_conversation_;
+    SqliteOwners owners_;
     SqliteLog log_;
+    SqliteIndex index_;
     SqliteDedup dedup_;
     bool are_dead_left_ = false;    // In the log, though settled.
     bool was_upkeep_told_ = false;  // In this transaction.

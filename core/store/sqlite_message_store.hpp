@@ -14,11 +14,13 @@ namespace petrel {
 struct SqliteTuning {
     int cache_kib = 65'536;
     int checkpoint_pages = 2048;  // 16 MiB of WAL: hot pages are copied to the file rarely.
-    // New dedup rows wait in memory until there are so many that a run of them is worth a look at
-    // its filter with each new message; some 14 MiB, twice. Or until an opening would have to read
-    // so many bytes of the messages again.
+    // What can be told from the log waits in memory until there are so many rows of it: some 14 MiB
+    // of dedup rows, twice (a run of them is worth a look at its filter with each new message), and
+    // some 8 MiB of inboxes, streams and conversations, twice. Or until an opening would have to
+    // read so many bytes of the log again.
     std::size_t dedup_recent_max = 131'072;
-    std::size_t dedup_recent_bytes_max = 64 << 20;
+    std::size_t index_recent_max = 131'072;
+    std::size_t recent_bytes_max = 64 << 20;
 };
 
 // The gateway's store file: SQLite, WAL, synchronous=FULL, exclusive to this process. `why` gets a

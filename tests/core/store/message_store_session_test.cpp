@@ -10,7 +10,8 @@ using namespace petrel;
 using namespace petrel::test;
 using namespace std::chrono_literals;
 
-#define STORE_TEST(name) TEST_CASE_TEMPLATE("MessageStore: " name, Form, MemoryForm, SqliteForm)
+#define STORE_TEST(name) \
+    TEST_CASE_TEMPLATE("MessageStore: " name, Form, MemoryForm, SqliteForm, SettlingForm)
 
 namespace {
 

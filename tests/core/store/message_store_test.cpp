@@ -11,7 +11,8 @@ using namespace petrel;
 using namespace petrel::test;
 using namespace std::chrono_literals;
 
-#define STORE_TEST(name) TEST_CASE_TEMPLATE("MessageStore: " name, Form, MemoryForm, SqliteForm)
+#define STORE_TEST(name) \
+    TEST_CASE_TEMPLATE("MessageStore: " name, Form, MemoryForm, SqliteForm, SettlingForm)
 
 STORE_TEST("an accepted message has the next cseq, the wall time and an inbox position") {
     StoreWorld<Form> world;

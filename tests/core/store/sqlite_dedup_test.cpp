@@ -1,5 +1,6 @@
 // Dedup rows of the store file: runs, filters, and pieces of the log that wait for them.
 
+#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "core/store/key_filter.hpp"
 #include "core/store/sqlite_dedup.hpp"
+#include "core/store/sqlite_index.hpp"
 #include "tests/core/store/store_support.hpp"
 
 using namespace petrel;
@@ -22,40 +24,59 @@ struct DedupWorld {
 
     void open() {
         dedup.reset();
+        index.reset();
         log.reset();
+        owners.reset();
         file.reset();
         file = std::make_unique<SqliteFile>();
+        owners = std::make_unique<SqliteOwners>();
         log = std::make_unique<SqliteLog>();
+        index = std::make_unique<SqliteIndex>(SqliteIndex::Limits{}, *log, *owners);
         dedup = std::make_unique<SqliteDedup>(limits);
         std::string why;
         REQUIRE_MESSAGE(!file->open(folder.file("dedup.db"), schema, why), why);
+        REQUIRE(owners->open(*file) == 0);
         REQUIRE(log->open(*file) == 0);
-        REQUIRE(dedup->open(*file, *log) == 0);
-        log->set_last_id(dedup->settled_piece());
+        REQUIRE(index->open(*file) == 0);
+        REQUIRE(dedup->open(*file) == 0);
+        log->set_last_id(std::max(dedup->settled_piece(), index->settled_piece()));
+        REQUIRE(log->for_each_after(0, [&](std::int64_t id, std::string_view piece) {
+            return index->replay(id, piece) + dedup->replay(id, piece, *owners);
+        }) == 0);
+        index->opened();
+        dedup->opened();
     }
 
     // In one transaction, as SqliteTables does it. Not committed: it is rolled back.
-    void write(std::vector<std::pair<DedupKey, DedupRow>> rows, bool is_committed = true) {
+    void write(std::vector<std::pair<DedupKey, DedupRow>> rows, bool is_committed = true,
+               Position forgotten = 0) {
         DedupTable table;
-        std::vector<MessageRow> messages;
+        WriteSet set;
         for (const auto& [key, row] : rows) {
             table.put(key, row);
             auto message = message_of("a", "alice", "bob", "text", key.fp);
             message->cseq = row.cseq;
             message->send_ts = row.send_ts;
-            messages.push_back({2, ++seq, key.sender, row.accepted_at, message});
+            set.now = row.accepted_at;
+            set.messages.push_back({2, ++seq, key.sender, row.accepted_at, message});
         }
         REQUIRE(file->execute("BEGIN") == 0);
         SqliteDedup::Batch batch;
         batch.rows = &table;
+        index->start();
+        if (forgotten > 0) REQUIRE(index->forget(2, forgotten) == 0);
         REQUIRE(dedup->write(batch) == 0);
-        REQUIRE(log->write(messages) == 0);
+        REQUIRE(log->write(set) == 0);
+        REQUIRE(index->write() == 0);
         batch.last_piece = log->planned_id();
         bool is_all = false;
-        REQUIRE(log->drop_dead(dedup->planned_settled_piece(), is_all) == 0);
+        REQUIRE(index->drop_dead(
+                    std::min(dedup->planned_settled_piece(), index->planned_settled_piece()),
+                    is_all) == 0);
         REQUIRE(file->execute(is_committed ? "COMMIT" : "ROLLBACK") == 0);
         if (!is_committed) return;
         dedup->committed(batch);
+        index->committed();
         log->committed();
     }
     void write_empty() { write({}); }
@@ -84,14 +105,16 @@ struct DedupWorld {
     const std::string create =
         std::string(
             "CREATE TABLE meta(key INTEGER PRIMARY KEY, value INTEGER NOT NULL);"
-            "INSERT INTO meta VALUES(2, 0), (3, 42);"
+            "INSERT INTO meta VALUES(2, 0), (3, 42), (4, 0);"
             "CREATE TABLE user(id INTEGER PRIMARY KEY, app, name, floor);"
             "INSERT INTO user VALUES(1, 'a', 'alice', 0), (2, 'a', 'bob', 0);") +
-        SqliteLog::kCreate + SqliteDedup::kCreate;
+        SqliteLog::kCreate + SqliteIndex::kCreate + SqliteDedup::kCreate;
     SqliteFile::Schema schema{0x50747274, 1, create.c_str(), "test store"};
     SqliteDedup::Limits limits;
     std::unique_ptr<SqliteFile> file;
+    std::unique_ptr<SqliteOwners> owners;
     std::unique_ptr<SqliteLog> log;
+    std::unique_ptr<SqliteIndex> index;
     std::unique_ptr<SqliteDedup> dedup;
     Position seq = 0;
     std::string scratch;
@@ -237,12 +260,10 @@ TEST_CASE("SqliteDedup: the younger of two rows of one key is the one that count
 TEST_CASE("SqliteLog: a piece stays until its dedup rows are settled") {
     DedupWorld world(1000);
     for (std::uint64_t n = 0; n < 30; ++n) world.write({world.row(n)});
-    REQUIRE(world.log->forget(2, 20) == 0);
-    world.write_empty();
-    CHECK(world.count("inbox") == 10);
-    CHECK(world.count("entries") == 30);
+    world.write({}, true, 20);
+    CHECK(world.count("log") == 30);
     bool is_waiting = false;
-    REQUIRE(world.log->find_dead(is_waiting) == 0);
+    REQUIRE(world.index->find_dead(0, is_waiting) == 0);
     CHECK(is_waiting);
     world.open();
     for (std::uint64_t n = 0; n < 30; ++n) CHECK(world.has(n));
@@ -250,7 +271,6 @@ TEST_CASE("SqliteLog: a piece stays until its dedup rows are settled") {
     for (int i = 0; i < 5 && world.dedup->has_upkeep(); ++i) world.write_empty();
     world.write_empty();
     CHECK(!world.dedup->has_upkeep());
-    CHECK(world.count("entries") == 10);
     CHECK(world.count("log") == 10);
     world.open();
     for (std::uint64_t n = 0; n < 30; ++n) CHECK(world.has(n));

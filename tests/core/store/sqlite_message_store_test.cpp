@@ -106,6 +106,16 @@ std::vector<std::uint64_t> up_to(std::uint64_t last) {
     return numbers;
 }
 
+// While the store has them open; the name of the copy.
+std::string copy_of_files(World& world) {
+    const std::string path = world.form().folder.file("petrel.db");
+    for (const char* end : {"", "-wal"}) {
+        std::filesystem::copy_file(path + end, path + ".copy" + end,
+                                   std::filesystem::copy_options::overwrite_existing);
+    }
+    return path + ".copy";
+}
+
 }  // namespace
 
 // ---- what a file is ----
@@ -174,7 +184,7 @@ TEST_CASE("SqliteStore: a newer schema is refused with what to do") {
     Opening opening;
     REQUIRE(opening.open());
     opening.store.reset();
-    run_sql(opening.path, "PRAGMA user_version=3");
+    run_sql(opening.path, "PRAGMA user_version=4");
     CHECK(!opening.open());
     CHECK(opening.says("newer Petrel"));
     CHECK(opening.says("use that version"));
@@ -314,7 +324,7 @@ TEST_CASE("SqliteStore: a check refuses what opening would refuse, with the same
     write_file(opening.path, bytes);
     is_refused("damaged");
     run_sql(opening.folder.file("newer.db"),
-            "PRAGMA application_id=1349808743; PRAGMA user_version=3");
+            "PRAGMA application_id=1349808743; PRAGMA user_version=4");
     opening.path = opening.folder.file("newer.db");
     is_refused("newer Petrel");
     opening.path = opening.folder.file("missing/petrel.db");
@@ -349,6 +359,7 @@ TEST_CASE("SqliteStore: a copy of the files at any moment opens to what was comm
     Opening opening;
     SqliteTuning tuning;
     tuning.dedup_recent_max = 7;
+    tuning.index_recent_max = 9;
     tuning.checkpoint_pages = 20;
     REQUIRE(opening.open(tuning));
     NumberedSource fingerprints(1);
@@ -387,6 +398,7 @@ TEST_CASE(
     Opening opening;
     SqliteTuning tuning;
     tuning.dedup_recent_max = 5;
+    tuning.index_recent_max = 7;
     tuning.checkpoint_pages = 12;  // The log is written back several times.
     REQUIRE(opening.open(tuning));
     NumberedSource fingerprints(1);
@@ -442,6 +454,7 @@ TEST_CASE("SqliteStore: a write-ahead log cut anywhere opens to a whole number o
     Opening opening;
     SqliteTuning tuning;
     tuning.dedup_recent_max = 5;
+    tuning.index_recent_max = 7;
     tuning.checkpoint_pages = 100'000;
     REQUIRE(opening.open(tuning));
     NumberedSource fingerprints(1);
@@ -480,6 +493,7 @@ TEST_CASE("SqliteStore: a commit that fails leaves everything as before, at what
         Opening opening;
         SqliteTuning tuning;
         tuning.dedup_recent_max = 3;
+        tuning.index_recent_max = 8;
         tuning.checkpoint_pages = 8;
         REQUIRE(opening.open(tuning));
         NumberedSource fingerprints(1);
@@ -560,7 +574,13 @@ TEST_CASE("SqliteStore: numbers end below 2^53") {
     AppendResult result;
     REQUIRE(!append(*opening.store, message(fingerprints), result));
     opening.store.reset();
-    run_sql(opening.path, "UPDATE conversation SET cseq = 9007199254740990");
+    // As if all of the log were in the tables.
+    run_sql(opening.path,
+            "INSERT INTO conversation(low, high, cseq) VALUES(1, 2, 9007199254740990);"
+            "INSERT INTO piece(id, accepted_at, live) SELECT id, 1, 1 FROM log;"
+            "INSERT INTO inbox(user, first, last, runs) "
+            "VALUES(2, 1, 1, x'010000000000000001000000000000000100000000000000');"
+            "UPDATE meta SET value = (SELECT max(id) FROM log) WHERE key = 4");
     REQUIRE(opening.open());
     REQUIRE(!append(*opening.store, message(fingerprints), result));
     CHECK(result.cseq == kNumberMax);
@@ -571,7 +591,7 @@ TEST_CASE("SqliteStore: numbers end below 2^53") {
     opening.store.reset();
     run_sql(opening.path,
             "UPDATE user SET last = 9007199254740991, floor = 9007199254740991 WHERE name = 'bob';"
-            "DELETE FROM inbox; DELETE FROM log; DELETE FROM entries; UPDATE conversation SET cseq "
+            "DELETE FROM inbox; DELETE FROM log; DELETE FROM piece; UPDATE conversation SET cseq "
             "= 0");
     REQUIRE(opening.open());
     REQUIRE(!append(*opening.store, message(fingerprints), result));
@@ -585,7 +605,7 @@ TEST_CASE("SqliteStore: fingerprints are known in whatever tier they are, also a
     for (const std::size_t recent_max : {0, 1, 10, 1000}) {
         Opening opening;
         SqliteTuning tuning;
-        tuning.dedup_recent_max = recent_max;
+        tuning.dedup_recent_max = tuning.index_recent_max = recent_max;
         REQUIRE(opening.open(tuning));
         NumberedSource fingerprints(1);
         std::vector<AppendRequest> requests;
@@ -610,7 +630,7 @@ TEST_CASE("SqliteStore: fingerprints are known in whatever tier they are, also a
 TEST_CASE("SqliteStore: large texts bound what waits for the dedup table, too") {
     Opening opening;
     SqliteTuning tuning;
-    tuning.dedup_recent_bytes_max = 5000;
+    tuning.recent_bytes_max = 5000;
     REQUIRE(opening.open(tuning));
     NumberedSource fingerprints(1);
     AppendResult result;
@@ -662,14 +682,31 @@ TEST_CASE("SqliteStore: trim empties the tables, of what was cached too") {
     world.trim(7);
     world.advance(1000);
     world.trim(7);
-    const std::string path = world.form().folder.file("petrel.db");
-    std::filesystem::copy_file(path, path + ".copy");
-    std::filesystem::copy_file(path + "-wal", path + ".copy-wal");
+    const std::string copy = copy_of_files(world);
     for (const char* table :
-         {"log", "entries", "inbox", "dedup_run", "dedup_page", "stream", "device"}) {
-        CHECK(query(path + ".copy", std::string("SELECT count(*) FROM ") + table) == 0);
+         {"log", "piece", "inbox", "dedup_run", "dedup_page", "stream", "device"}) {
+        CHECK(query(copy, std::string("SELECT count(*) FROM ") + table) == 0);
     }
-    CHECK(query(path + ".copy", "SELECT count(*) FROM user") == 31);
+    CHECK(query(copy, "SELECT count(*) FROM user") == 31);
+}
+
+TEST_CASE("SqliteStore: pieces of the log that are in no inbox go when their fingerprints have") {
+    StoreOptions options;
+    options.dedup_horizon = 10ms;
+    World world(options);
+    OpenRequest request;
+    request.app = "default";
+    request.user = "alice";
+    request.device = "phone";
+    request.stream = "s";
+    for (request.first = 2; request.first < 10; ++request.first) world.open(request);
+    world.trim();
+    CHECK(query(copy_of_files(world), "SELECT count(*) FROM log") == 8);
+    world.advance(1000);
+    world.trim();
+    CHECK(query(copy_of_files(world), "SELECT count(*) FROM log") == 0);
+    world.reopen();
+    CHECK(world.open(request).accepted == 8);
 }
 
 TEST_CASE("SqliteStore: a restart takes less than a second back of the clock, and no message's") {

@@ -97,11 +97,21 @@ struct MemoryForm {
 struct SqliteForm {
     static constexpr bool kIsFile = true;
     TemporaryFolder folder;
+    SqliteTuning tuning;
     std::unique_ptr<MessageStore> open(const StoreOptions& options, FingerprintSource& epochs) {
         std::string why;
-        auto store = open_sqlite_message_store(folder.file("petrel.db"), options, epochs, why);
+        auto store =
+            open_sqlite_message_store(folder.file("petrel.db"), options, epochs, why, tuning);
         REQUIRE_MESSAGE(bool(store), why);
         return std::move(*store);
+    }
+};
+
+// Next to nothing waits in memory: rows of the log are always on their way to the tables.
+struct SettlingForm : SqliteForm {
+    SettlingForm() {
+        tuning.dedup_recent_max = 3;
+        tuning.index_recent_max = 5;
     }
 };
 
