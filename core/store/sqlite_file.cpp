@@ -1,5 +1,6 @@
 #include "core/store/sqlite_file.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <limits>
@@ -280,7 +281,31 @@ int SqliteFile::set_up(const Schema& schema, std::string& why) {
             path_ + " is on a file system without write-ahead logging: name a file on a local disk";
         return SQLITE_ERROR;
     }
+    if (schema.is_log_prepared) prepare_log(schema);
     return SQLITE_OK;
+}
+
+// With zeros, which are no frames. Without room for them, it grows as it is written.
+void SqliteFile::prepare_log(const Schema& schema) {
+    constexpr sqlite3_int64 kHeadBytes = 32;  // www.sqlite.org/fileformat.html, section 4.1
+    constexpr sqlite3_int64 kFrameHeadBytes = 24;
+    constexpr int kPieceBytes = 64
+                                << 10;  // What the unix file system takes at once: below 128 KiB.
+    sqlite3_file* log = nullptr;
+    sqlite3_file_control(connection_, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (log == nullptr || log->pMethods == nullptr) return;
+    const sqlite3_int64 end =
+        kHeadBytes + schema.checkpoint_pages * (schema.page_bytes + kFrameHeadBytes);
+    sqlite3_int64 size = 0;
+    if (log->pMethods->xFileSize(log, &size) != SQLITE_OK) return;
+    const std::string zeros(kPieceBytes, '\0');
+    int code = SQLITE_OK;
+    for (sqlite3_int64 at = size; at < end && code == SQLITE_OK; at += kPieceBytes) {
+        const auto bytes = static_cast<int>(std::min<sqlite3_int64>(kPieceBytes, end - at));
+        code = log->pMethods->xWrite(log, zeros.data(), bytes, at);
+    }
+    if (code == SQLITE_OK) code = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+    if (code != SQLITE_OK) log->pMethods->xTruncate(log, size);
 }
 
 // Before anything is written to it.

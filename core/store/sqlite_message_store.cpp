@@ -54,6 +54,7 @@ SqliteFile::Schema schema_with(const SqliteTuning& tuning) {
     schema.what = "gateway store";
     schema.cache_kib = tuning.cache_kib;
     schema.checkpoint_pages = tuning.checkpoint_pages;
+    schema.is_log_prepared = tuning.is_log_prepared;
     return schema;
 }
 

@@ -13,7 +13,8 @@ namespace petrel {
 
 struct SqliteTuning {
     int cache_kib = 65'536;
-    int checkpoint_pages = 2048;  // 16 MiB of WAL: hot pages are copied to the file rarely.
+    int checkpoint_pages = 2048;   // 16 MiB of WAL: hot pages are copied to the file rarely.
+    bool is_log_prepared = false;  // SqliteFile::Schema
     // What can be told from the log waits in memory until there are so many rows of it: some 14 MiB
     // of dedup rows, twice (a run of them is worth a look at its filter with each new message), and
     // some 8 MiB of inboxes, streams and conversations, twice. Or until an opening would have to

@@ -112,7 +112,9 @@ std::unique_ptr<MessageStore> open_store(const GatewayCommand& command, Fingerpr
     apply(command.limits, options);
     if (command.store == kMemory) return make_memory_message_store(options, epochs);
     std::string why;
-    auto store = open_sqlite_message_store(command.store, options, epochs, why);
+    SqliteTuning tuning;
+    tuning.is_log_prepared = true;
+    auto store = open_sqlite_message_store(command.store, options, epochs, why, tuning);
     if (!store) {
         log(LogLevel::kError, why);
         return nullptr;

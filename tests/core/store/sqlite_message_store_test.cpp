@@ -599,6 +599,49 @@ TEST_CASE("SqliteStore: numbers end below 2^53") {
     CHECK(result.code == 308);
 }
 
+// ---- the write-ahead log ----
+
+TEST_CASE("SqliteStore: a prepared log has its full size at once, and holds what is committed") {
+    Opening opening;
+    SqliteTuning tuning;
+    tuning.checkpoint_pages = 20;
+    tuning.is_log_prepared = true;
+    REQUIRE(opening.open(tuning));
+    const auto size = std::filesystem::file_size(opening.path + "-wal");
+    CHECK(size == 32 + 20 * (8192 + 24));
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    for (std::uint64_t i = 1; i <= 60; ++i) {
+        REQUIRE(!append(*opening.store, message(fingerprints), result));
+        if (i > 15) continue;
+        CHECK(std::filesystem::file_size(opening.path + "-wal") == size);
+        Opening copy;
+        write_file(copy.path, read_file(opening.path));
+        write_file(copy.path + "-wal", read_file(opening.path + "-wal"));
+        REQUIRE_MESSAGE(copy.open(tuning), copy.why);
+        CHECK(cseqs(*copy.store) == up_to(i));
+    }
+    CHECK(cseqs(*opening.store) == up_to(60));
+}
+
+TEST_CASE("SqliteStore: a log that cannot be prepared grows as it is written") {
+    FailingVfs vfs;
+    Opening opening;
+    REQUIRE(opening.open());
+    opening.store.reset();
+    SqliteTuning tuning;
+    tuning.is_log_prepared = true;
+    vfs.fail_writes_after(3, SQLITE_FULL);
+    REQUIRE_MESSAGE(opening.open(tuning), opening.why);
+    CHECK(vfs.failures() > 0);
+    CHECK(std::filesystem::file_size(opening.path + "-wal") == 0);
+    vfs.heal();
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    REQUIRE(!append(*opening.store, message(fingerprints), result));
+    CHECK(cseqs(*opening.store) == up_to(1));
+}
+
 // ---- the dedup table ----
 
 TEST_CASE("SqliteStore: fingerprints are known in whatever tier they are, also after a restart") {
