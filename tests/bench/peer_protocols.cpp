@@ -4,6 +4,13 @@
 #include <charconv>
 #include <utility>
 
+#include "tests/bench/relay_wire.hpp"
+#include "transport/handshake.hpp"
+#include "transport/http_head.hpp"
+#include "transport/mask_source.hpp"
+#include "transport/websocket_frame.hpp"
+#include "transport/websocket_handshake.hpp"
+
 namespace petrel::bench {
 namespace {
 
@@ -209,44 +216,20 @@ private:
     std::string last_id_ = "0-0";
 };
 
-// ---- NATS JetStream ----
+// ---- NATS ----
 
-// One stream of all pairs in a file; each receiver has a push consumer and acks all up to the last
-// message of a read.
-class NatsPeer final : public PeerConnection {
+// The protocol that both ways of NATS below share.
+class NatsConnection : public PeerConnection {
 public:
-    NatsPeer(Listener& listener, const std::string& channel)
-        : PeerConnection(listener, channel), inbox_("i." + channel) {}
+    using PeerConnection::PeerConnection;
 
     void on_connected(bool is_sender) override {
         is_sender_ = is_sender;
         out += "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
-        out += "SUB " + inbox_ + (is_sender ? ".s" : ".r") + " 1\r\n";
-        if (is_sender) {
-            out += "PING\r\n";
-            return;
-        }
-        out += "SUB d." + channel_ + " 2\r\n";
-        // Made by whoever is first; to the others the same answer.
-        request("$JS.API.STREAM.CREATE.BENCH",
-                R"({"name":"BENCH","subjects":["bench.*"],"storage":"file"})");
-        request("$JS.API.CONSUMER.CREATE.BENCH",
-                R"({"stream_name":"BENCH","config":{"deliver_subject":"d.)" + channel_ +
-                    R"(","deliver_policy":"all","ack_policy":"all","max_ack_pending":100000,)"
-                    R"("filter_subject":"bench.)" +
-                    channel_ + R"("}})");
-    }
-
-    void publish(std::string_view payload) override {
-        out += "PUB bench." + channel_ + ' ' + inbox_ + ".s " + std::to_string(payload.size()) +
-               "\r\n";
-        out += payload;
-        out += "\r\n";
     }
 
     std::size_t take(std::string_view data) override {
         std::size_t taken = 0;
-        std::string ack_to;
         for (;;) {
             const std::size_t line = data.find("\r\n", taken);
             if (line == std::string_view::npos) break;
@@ -260,32 +243,121 @@ public:
             std::size_t size = 0;
             std::from_chars(head.data() + space + 1, head.data() + head.size(), size);
             if (data.size() < line + 2 + size + 2) break;
-            on_message(head.substr(4, space - 4), data.substr(line + 2, size), ack_to);
+            on_msg(head.substr(4, space - 4), data.substr(line + 2, size));
             taken = line + 2 + size + 2;
         }
-        if (!ack_to.empty()) out += "PUB " + ack_to + " 4\r\n+ACK\r\n";
+        on_all_taken();
         return taken;
     }
 
-private:
-    void request(const std::string& subject, const std::string& body) {
-        out += "PUB " + subject + ' ' + inbox_ + ".r " + std::to_string(body.size()) + "\r\n" +
-               body + "\r\n";
+protected:
+    // `head`: "subject sid [reply]".
+    virtual void on_msg(std::string_view head, std::string_view payload) = 0;
+    virtual void on_pong() = 0;
+    virtual void on_all_taken() {}  // Of a read.
+
+    // A one-digit sid.
+    static char sid_of(std::string_view head) { return head[head.find(' ') + 1]; }
+    static std::string_view reply_of(std::string_view head) {
+        const std::size_t end = head.find(' ') + 2;
+        return head.size() > end + 1 ? head.substr(end + 1) : std::string_view();
     }
+    void subscribe(std::string_view subject, char sid) {
+        out += "SUB ";
+        out += subject;
+        out += ' ';
+        out += sid;
+        out += "\r\n";
+    }
+    void send(std::string_view subject, std::string_view reply, std::string_view payload) {
+        out += "PUB ";
+        out += subject;
+        out += ' ';
+        if (!reply.empty()) {
+            out += reply;
+            out += ' ';
+        }
+        out += std::to_string(payload.size());
+        out += "\r\n";
+        out += payload;
+        out += "\r\n";
+    }
+
+    bool is_sender_ = false;
+
+private:
     void on_line(std::string_view line) {
         if (line == "PING") {
             out += "PONG\r\n";
-        } else if (line == "PONG" && is_sender_) {
-            listener_.on_ready();
+        } else if (line == "PONG") {
+            on_pong();
         } else if (line.substr(0, 4) == "-ERR") {
             listener_.on_refused("NATS: " + std::string(line));
         }
     }
-    // `head`: "subject sid [reply]".
-    void on_message(std::string_view head, std::string_view payload, std::string& ack_to) {
-        const std::size_t sid = head.find(' ') + 1;
-        if (head[sid] == '2') {
-            if (head.size() > sid + 2) ack_to = head.substr(sid + 2);
+};
+
+// The receiver answers each message to the subject that the sender listens on: nothing is stored,
+// and the ack is the receiver's own.
+class NatsCorePeer final : public NatsConnection {
+public:
+    NatsCorePeer(Listener& listener, const std::string& channel)
+        : NatsConnection(listener, channel), subject_("bench." + channel), inbox_("i." + channel) {}
+
+    void on_connected(bool is_sender) override {
+        NatsConnection::on_connected(is_sender);
+        subscribe(is_sender ? inbox_ : subject_, '1');
+        out += "PING\r\n";  // Its PONG comes behind the subscription.
+    }
+
+    void publish(std::string_view payload) override { send(subject_, inbox_, payload); }
+
+private:
+    void on_msg(std::string_view head, std::string_view payload) override {
+        if (is_sender_) return listener_.on_acked();
+        send(reply_of(head), {}, {});
+        listener_.on_message(payload);
+    }
+    void on_pong() override { listener_.on_ready(); }
+
+    const std::string subject_;
+    const std::string inbox_;
+};
+
+// JetStream: one stream of all pairs in a file; each receiver has a push consumer and acks all up
+// to the last message of a read.
+class JetStreamPeer final : public NatsConnection {
+public:
+    JetStreamPeer(Listener& listener, const std::string& channel)
+        : NatsConnection(listener, channel), subject_("bench." + channel), inbox_("i." + channel) {}
+
+    void on_connected(bool is_sender) override {
+        NatsConnection::on_connected(is_sender);
+        inbox_ += is_sender ? ".s" : ".r";
+        subscribe(inbox_, '1');
+        if (is_sender) {
+            out += "PING\r\n";
+            return;
+        }
+        subscribe("d." + channel_, kDelivery);
+        // Made by whoever is first; to the others the same answer.
+        send("$JS.API.STREAM.CREATE.BENCH", inbox_,
+             R"({"name":"BENCH","subjects":["bench.*"],"storage":"file"})");
+        send("$JS.API.CONSUMER.CREATE.BENCH", inbox_,
+             R"({"stream_name":"BENCH","config":{"deliver_subject":"d.)" + channel_ +
+                 R"(","deliver_policy":"all","ack_policy":"all","max_ack_pending":100000,)"
+                 R"("filter_subject":")" +
+                 subject_ + R"("}})");
+    }
+
+    void publish(std::string_view payload) override { send(subject_, inbox_, payload); }
+
+private:
+    static constexpr char kDelivery = '2';  // The sid of the consumer's messages.
+
+    void on_msg(std::string_view head, std::string_view payload) override {
+        if (sid_of(head) == kDelivery) {
+            ack_to_ = reply_of(head);
             listener_.on_message(payload);
         } else if (payload.find("\"error\"") != std::string_view::npos) {
             listener_.on_refused("JetStream: " + std::string(payload));
@@ -295,10 +367,118 @@ private:
             listener_.on_ready();
         }
     }
+    void on_pong() override { listener_.on_ready(); }
+    void on_all_taken() override {
+        if (!ack_to_.empty()) send(ack_to_, {}, "+ACK");
+        ack_to_.clear();
+    }
 
-    const std::string inbox_;
-    bool is_sender_ = false;
+    const std::string subject_;
+    std::string inbox_;
+    std::string ack_to_;  // Of the last message of this read.
     int answers_ = 0;
+};
+
+// ---- WebSocket and JSON: practical_limit.cpp ----
+
+class RelayPeer final : public PeerConnection {
+public:
+    using PeerConnection::PeerConnection;
+
+    void on_connected(bool is_sender) override {
+        is_sender_ = is_sender;
+        key_ = ws::make_key(masks_.nonce());
+        Url url;
+        url.host = "127.0.0.1";
+        url.port = 80;  // For the Host field only, which nobody reads.
+        url.resource = "/";
+        out += ws::make_request(url, key_, "");
+    }
+
+    void publish(std::string_view payload) override {
+        text_ = R"({"to":")";
+        text_ += channel_;
+        text_ += R"(-r","fp":")";
+        add_fingerprint(published_++);
+        text_ += R"(","payload":")";
+        text_ += payload;  // Nothing in it needs an escape.
+        text_ += R"("})";
+        add_text();
+    }
+
+    std::size_t take(std::string_view data) override {
+        std::size_t taken = is_upgraded_ ? 0 : take_answer(data);
+        while (is_upgraded_) {
+            const std::string_view left = data.substr(taken);
+            const relay::FrameHead head = relay::read_frame_head(left);
+            if (head.size == 0 || left.size() - head.size < head.length) break;
+            const auto size = static_cast<std::size_t>(head.length);
+            relay::Packet packet;
+            if (head.first_byte != relay::kWholeText || head.is_masked ||
+                !relay::parse(left.substr(head.size, size), packet)) {
+                listener_.on_refused("relay: a frame that is none of its own");
+                break;
+            }
+            on_packet(packet);
+            taken += head.size + size;
+        }
+        return taken;
+    }
+
+private:
+    // Of the server to the upgrade; 0: not whole yet.
+    std::size_t take_answer(std::string_view data) {
+        const auto size = find_http_head_end(data, 0);
+        if (!size) return 0;
+        const ws::Upgraded upgraded = ws::judge_response(data.substr(0, *size), key_, "");
+        if (!upgraded.is_upgraded) {
+            listener_.on_refused("relay: " + upgraded.failure.reason);
+            return *size;
+        }
+        is_upgraded_ = true;
+        text_ = R"({"user":")" + channel_ + (is_sender_ ? R"(-s"})" : R"(-r"})");
+        add_text();
+        return *size;
+    }
+
+    void on_packet(const relay::Packet& packet) {
+        if (!packet.payload.empty()) {
+            text_ = R"({"ack":")";
+            text_ += packet.fp;
+            text_ += R"("})";
+            add_text();
+            listener_.on_message(packet.payload);
+        } else if (!packet.ack.empty()) {
+            text_.clear();
+            add_fingerprint(acked_++);
+            if (packet.ack != text_) return listener_.on_refused("relay: an ack for another");
+            listener_.on_acked();
+        } else if (!packet.user.empty()) {
+            listener_.on_ready();
+        } else {
+            listener_.on_refused("relay: refused " + std::string(packet.refused));
+        }
+    }
+
+    void add_fingerprint(std::uint64_t number) {
+        text_ += channel_;
+        text_ += '-';
+        char digits[20];
+        const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
+        text_.append(digits, end);
+    }
+    // What is in text_, as a frame.
+    void add_text() {
+        const ws::Mask mask = masks_.next();
+        ws::append_frame(ws::Opcode::kText, text_, &mask, out);
+    }
+
+    MaskSource masks_;
+    std::string key_;
+    bool is_sender_ = false;
+    bool is_upgraded_ = false;
+    std::uint64_t published_ = 0, acked_ = 0;
+    std::string text_;
 };
 
 }  // namespace
@@ -309,7 +489,9 @@ std::unique_ptr<PeerConnection> make_peer(std::string_view protocol, const PeerO
     if (protocol == "mqtt1") return std::make_unique<MqttPeer>(listener, channel, 1);
     if (protocol == "mqtt2") return std::make_unique<MqttPeer>(listener, channel, 2);
     if (protocol == "redis") return std::make_unique<RedisPeer>(listener, channel, options.size);
-    if (protocol == "nats") return std::make_unique<NatsPeer>(listener, channel);
+    if (protocol == "nats") return std::make_unique<JetStreamPeer>(listener, channel);
+    if (protocol == "nats-core") return std::make_unique<NatsCorePeer>(listener, channel);
+    if (protocol == "relay") return std::make_unique<RelayPeer>(listener, channel);
     return nullptr;
 }
 

@@ -47,7 +47,8 @@ struct PeerOptions {
     std::size_t size = 200;
 };
 
-// "mqtt1", "mqtt2" (by QoS), "redis" (streams), "nats" (JetStream); nullptr for any other.
+// "mqtt1", "mqtt2" (by QoS), "redis" (streams), "nats" (JetStream), "nats-core" (replies are the
+// acks), "relay" (practical_limit.cpp); nullptr for any other.
 std::unique_ptr<PeerConnection> make_peer(std::string_view protocol, const PeerOptions& options,
                                           PeerConnection::Listener& listener,
                                           const std::string& channel);
