@@ -97,7 +97,8 @@ class Disk:
                         path], check=True)
 
     def fill(self):
-        with open(os.path.join(self.path, "filler"), "wb", buffering=0) as filler:
+        """What is free now, too: who closes a file of a log, and begins anew, sets some free."""
+        with open(os.path.join(self.path, "filler"), "ab", buffering=0) as filler:
             for size in (1 << 20, 4096):
                 try:
                     while filler.write(bytes(size)) == size:
@@ -235,10 +236,10 @@ class World:
         """Full for as long as told, from the first complaint on: files go on for a while in the
         room that they have."""
         complaints = self.complaints(users, complaint)
-        disk.fill()
         full_since = None
         deadline = time.monotonic() + HANG_GUARD
         while full_since is None or time.monotonic() - full_since < self.options.full_disk:
+            disk.fill()
             self.keep_sending()
             if full_since is None and self.complaints(users, complaint) > complaints:
                 full_since = time.monotonic()
