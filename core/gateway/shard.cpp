@@ -325,7 +325,9 @@ void Shard::end_turn() {
 void Shard::bury(Connection& connection) { to_bury_.push_back(connection.serial()); }
 
 bool Shard::store_append(AppendRequest request) {
-    return shared_.writer->append(std::move(request), to_store_);
+    const bool is_kept = shared_.writer->append(std::move(request), to_store_);
+    shared_.writer->submit_part(to_store_);
+    return is_kept;
 }
 bool Shard::store_open(OpenRequest request) {
     return shared_.writer->open_session(std::move(request), to_store_);

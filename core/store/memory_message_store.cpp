@@ -177,6 +177,7 @@ public:
         return {};
     }
 
+    bool is_immediate() const override { return true; }
     std::int64_t last_now() const override { return last_now_; }
     UserId last_user_id() const override { return static_cast<UserId>(users_.size()); }
     std::string last_error() const override { return {}; }

@@ -35,6 +35,7 @@ public:
     std::error_code advance(const CursorUpdate& update) override;
     std::error_code read(const ReadRequest& request, ReadResult& result) override;
     std::error_code trim(std::size_t rows_max, bool& has_more) override;
+    bool is_immediate() const override { return tables_->is_immediate(); }
     bool wants_trim() const override;
     std::error_code renew_epochs() override;
     std::int64_t last_now() const override { return tables_->last_now(); }

@@ -165,6 +165,9 @@ public:
     // may be more. Only the low end of an inbox is ever removed; `last` and the epoch stay.
     virtual std::error_code trim(std::size_t rows_max, bool& has_more) = 0;
 
+    // True: nothing that it does waits for anything.
+    virtual bool is_immediate() const { return false; }
+
     // True: call trim() soon.
     virtual bool wants_trim() const { return false; }
 

@@ -196,6 +196,7 @@ public:
     virtual std::error_code sweep_devices(std::int64_t before, std::size_t rows_max,
                                           std::vector<NamedKey>& keys, bool& is_finished) = 0;
 
+    virtual bool is_immediate() const { return false; }  // As of MessageStore.
     virtual std::int64_t last_now() const = 0;
     virtual UserId last_user_id() const = 0;
     virtual std::string last_error() const = 0;

@@ -103,6 +103,7 @@ private:
 struct StoreWriter::Impl {
     Impl(std::unique_ptr<MessageStore> owned, Observer& to, Options with)
         : store(std::move(owned)),
+          is_immediate(store->is_immediate()),
           observer(to),
           options(with),
           clock_start(Clock::now()),
@@ -141,13 +142,18 @@ struct StoreWriter::Impl {
         bytes_queued -= text_bytes(request);
     }
 
+    void wake_writer() {
+        is_waiting = false;
+        wake.notify_one();
+    }
+
     bool push(Request&& request) {
         {
             const std::lock_guard<std::mutex> lock(mutex);
             if (!reserve(request)) return false;
             queue.push_back(std::move(request));
         }
-        wake.notify_one();
+        wake_writer();
         return true;
     }
 
@@ -166,6 +172,7 @@ struct StoreWriter::Impl {
     }
 
     void submit(std::vector<Request>& requests, std::vector<CursorUpdate>& updates) {
+        if (is_immediate && !requests.empty()) return work_now(requests, updates);
         bool is_woken = !requests.empty();
         {
             const std::lock_guard<std::mutex> lock(mutex);
@@ -185,10 +192,53 @@ struct StoreWriter::Impl {
         }
         requests.clear();
         updates.clear();
-        if (is_woken) wake.notify_one();
+        if (is_woken) wake_writer();
     }
 
-    // ---- the writer's thread ----
+    // What submit() means for a store that never waits: two threads that wake one another would
+    // cost more than the work.
+    void work_now(std::vector<Request>& requests, std::vector<CursorUpdate>& updates) {
+        const Working working(*this);
+        PendingCursors acks;
+        bool is_over = false;
+        {
+            const std::lock_guard<std::mutex> lock(mutex);
+            is_over = is_stopping;
+            if (!is_over) {
+                for (CursorUpdate& update : updates) add_cursor(std::move(update));
+                std::swap(acks, cursors);
+            }
+        }
+        Request* next = requests.data();
+        Request* const end = next + requests.size();
+        while (next != end && !is_over) {
+            Request* const begin = next;
+            next += batch_size(begin, end);
+            work(begin, next, acks);
+            acks = PendingCursors();
+        }
+        for (; next != end; ++next) release(*next);
+        if (!is_over && store->wants_trim()) trim();
+        requests.clear();
+        updates.clear();
+    }
+
+    // ---- whoever works: the writer's thread, or a caller's with a store that never waits ----
+
+    // While it lives, its thread alone uses the store. Before the mutex, if both are held.
+    class Working {
+    public:
+        explicit Working(Impl& impl) : impl_(impl), lock_(impl.work_mutex) {
+            impl_.worker = std::this_thread::get_id();
+        }
+        ~Working() { impl_.worker = std::thread::id(); }
+        Working(const Working&) = delete;
+        Working& operator=(const Working&) = delete;
+
+    private:
+        Impl& impl_;
+        const std::lock_guard<std::mutex> lock_;
+    };
 
     std::int64_t store_now() const {
         return clock_base +
@@ -197,20 +247,15 @@ struct StoreWriter::Impl {
     }
 
     void run() {
-        writer_id = std::this_thread::get_id();
         Clock::time_point next_trim = Clock::now() + options.trim_interval;
         std::vector<Request> taken;
         std::size_t next = 0;  // Of `taken`: those before it are done.
         PendingCursors acks;
         for (;;) {
+            if (taken.empty()) wait(next_trim);
+            const Working working(*this);
             {
-                std::unique_lock<std::mutex> lock(mutex);
-                const auto is_due = [&] { return is_stopping || !taken.empty() || !queue.empty(); };
-                Clock::time_point until = next_trim;
-                while (!is_due()) {
-                    if (!cursors.empty()) until = std::min(next_trim, cursors_due);
-                    if (wake.wait_until(lock, until) == std::cv_status::timeout) break;
-                }
+                const std::lock_guard<std::mutex> lock(mutex);
                 if (taken.empty()) taken.swap(queue);
                 const bool is_over = is_stopping && taken.empty();
                 if (!taken.empty() || is_over || Clock::now() >= cursors_due) {
@@ -233,6 +278,18 @@ struct StoreWriter::Impl {
                 if (!has_more) next_trim += options.trim_interval;
             }
         }
+    }
+
+    // For something to do.
+    void wait(Clock::time_point next_trim) {
+        std::unique_lock<std::mutex> lock(mutex);
+        Clock::time_point until = next_trim;
+        while (!is_stopping && queue.empty()) {
+            if (!cursors.empty()) until = std::min(next_trim, cursors_due);
+            is_waiting = true;
+            if (wake.wait_until(lock, until) == std::cv_status::timeout) break;
+        }
+        is_waiting = false;
     }
 
     // How many go into one transaction; they are queued no more.
@@ -421,6 +478,7 @@ struct StoreWriter::Impl {
     }
 
     const std::unique_ptr<MessageStore> store;
+    const bool is_immediate;
     Observer& observer;
     Options options;
 
@@ -436,8 +494,12 @@ struct StoreWriter::Impl {
     std::atomic<std::size_t> others_queued{0};
     std::atomic<std::size_t> bytes_queued{0};
     std::atomic<bool> is_stopping{false};  // Set with the mutex.
+    std::atomic<bool> is_waiting{false};   // The thread, for something to do.
 
-    // The writer's thread only.
+    std::mutex work_mutex;  // Working
+    std::atomic<std::thread::id> worker;
+
+    // While Working only.
     const Clock::time_point clock_start;
     const std::int64_t clock_base;
     // Each with the number of deliveries up to and including its own.
@@ -452,7 +514,6 @@ struct StoreWriter::Impl {
     std::atomic<std::uint64_t> requests_failed{0};
     std::atomic<std::uint64_t> commit_time_ns{0};
 
-    std::atomic<std::thread::id> writer_id;
     std::mutex join_mutex;
     std::thread thread;
 };
@@ -477,7 +538,7 @@ void StoreWriter::advance(CursorUpdate update) {
         if (impl_->is_stopping) return;
         is_first = impl_->add_cursor(std::move(update));
     }
-    if (is_first) impl_->wake.notify_one();
+    if (is_first) impl_->wake_writer();
 }
 
 bool StoreWriter::append(AppendRequest request, Batch& batch) {
@@ -496,6 +557,13 @@ void StoreWriter::advance(CursorUpdate update, Batch& batch) {
     batch.cursors_.push_back(std::move(update));
 }
 
+bool StoreWriter::submit_part(Batch& batch) {
+    if (batch.requests_.size() < kPartMin || !impl_->is_waiting || impl_->is_immediate)
+        return false;
+    impl_->submit(batch.requests_, batch.cursors_);
+    return true;
+}
+
 void StoreWriter::submit(Batch& batch) {
     if (batch.requests_.empty() && batch.cursors_.empty()) return;
     impl_->submit(batch.requests_, batch.cursors_);
@@ -507,9 +575,10 @@ void StoreWriter::stop() {
         impl_->is_stopping = true;
     }
     impl_->wake.notify_one();
-    if (impl_->writer_id.load() == std::this_thread::get_id()) return;
+    if (impl_->worker.load() == std::this_thread::get_id()) return;
     const std::lock_guard<std::mutex> lock(impl_->join_mutex);
     if (impl_->thread.joinable()) impl_->thread.join();
+    const Impl::Working behind_the_last(*impl_);
 }
 
 StoreWriter::Stats StoreWriter::stats() const {

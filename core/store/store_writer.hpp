@@ -19,6 +19,9 @@ namespace petrel {
 // they were queued. Cursor updates are merged by device, ride with the next transaction, and wait
 // at most cursor_delay_max for one; an open_session or the end flushes them first.
 //
+// With a store that is_immediate() a batch is done at once, by the thread that submits it, one at a
+// time; the writer's own does the rest.
+//
 // A transaction that fails is undone and done again, then in halves, down to single requests; what
 // fails alone is kFailed. Cursors that fail wait for the next transaction. Thread-safe.
 class StoreWriter {
@@ -34,7 +37,7 @@ public:
         std::size_t trim_rows_max = 10'000;
     };
 
-    // Called on the writer's thread, after the commit, in commit order.
+    // Called by the thread that works, after the commit, in commit order.
     class Observer {
     public:
         virtual void on_committed(std::vector<AppendResult>&& results,
@@ -87,6 +90,9 @@ public:
     [[nodiscard]] bool read(ReadRequest request, Batch& batch);
     void advance(CursorUpdate update, Batch& batch);
     void submit(Batch& batch);
+    // Submits when the writer has nothing to do and the batch is worth a transaction: what comes
+    // next is then collected while the disk syncs, and the two take turns.
+    bool submit_part(Batch& batch);
 
     // Finishes what is queued, then ends the thread. Idempotent. The observer is called until it
     // returns; called by the observer it only takes no more.
@@ -94,6 +100,8 @@ public:
     Stats stats() const;
 
 private:
+    static constexpr std::size_t kPartMin = 16;  // Requests.
+
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };

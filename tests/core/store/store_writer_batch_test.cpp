@@ -44,6 +44,33 @@ TEST_CASE("StoreWriter: a submitted batch is empty and takes more") {
     CHECK(world.listener.results.size() == 3);
 }
 
+TEST_CASE("StoreWriter: a part of a batch goes ahead when the writer has nothing to do") {
+    WriterWorld world;
+    StoreWriter::Batch batch;
+    const auto add = [&](int count) {
+        for (int i = 0; i < count; ++i) REQUIRE(world.writer.append(world.message(), batch));
+    };
+    add(15);
+    CHECK(!world.writer.submit_part(batch));  // Not worth a transaction.
+    add(1);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+    world.script->close();
+    while (!world.writer.submit_part(batch)) {  // The thread may have begun only now.
+        REQUIRE(std::chrono::steady_clock::now() < deadline);
+        std::this_thread::yield();
+    }
+    world.script->wait_for_writer();
+    add(40);
+    CHECK(!world.writer.submit_part(batch));  // It is at work.
+    CHECK(world.writer.stats().queued == 40);
+    world.writer.submit(batch);
+    world.script->open();
+    world.writer.stop();
+    CHECK(world.script->commits == 2);
+    REQUIRE(world.listener.results.size() == 56);
+    for (std::size_t i = 0; i < 56; ++i) CHECK(world.listener.results[i].ticket == i + 1);
+}
+
 TEST_CASE("StoreWriter: what is collected counts against the queue's limits") {
     StoreWriter::Options options = WriterWorld::quiet();
     options.queue_max = 3;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -33,6 +34,7 @@ public:
         bool are_reads_failing = false;
         bool are_advances_failing = false;
         int trims_with_more = 0;
+        std::atomic<bool> is_trim_wanted{false};
         int begins = 0;
         int commits = 0;
         int trims = 0;
@@ -61,10 +63,12 @@ public:
         }
     };
 
-    explicit ScriptedStore(std::shared_ptr<Script> script, std::int64_t last_now = 0)
+    explicit ScriptedStore(std::shared_ptr<Script> script, std::int64_t last_now = 0,
+                           bool is_immediate = false)
         : script_(std::move(script)),
           inner_(make_memory_message_store({}, epochs_)),
-          last_now_(last_now) {}
+          last_now_(last_now),
+          is_immediate_(is_immediate) {}
 
     std::error_code begin(std::int64_t now, WallMillis wall) override {
         std::unique_lock<std::mutex> lock(script_->mutex);
@@ -133,6 +137,8 @@ public:
         script_->changed.notify_all();
         return error;
     }
+    bool is_immediate() const override { return is_immediate_; }
+    bool wants_trim() const override { return script_->is_trim_wanted; }
     std::error_code renew_epochs() override { return inner_->renew_epochs(); }
     std::int64_t last_now() const override { return last_now_; }
     std::string last_error() const override { return "the disk said no"; }
@@ -142,6 +148,7 @@ private:
     const std::shared_ptr<Script> script_;
     const std::unique_ptr<MessageStore> inner_;
     const std::int64_t last_now_;
+    const bool is_immediate_;
     bool is_poisoned_ = false;
     std::vector<std::pair<std::string, Position>> advances_;
 };
@@ -174,8 +181,10 @@ struct Listener final : StoreWriter::Observer {
 };
 
 struct WriterWorld {
-    explicit WriterWorld(StoreWriter::Options options = quiet(), std::int64_t last_now = 0)
-        : writer(std::make_unique<ScriptedStore>(script, last_now), listener, options) {}
+    explicit WriterWorld(StoreWriter::Options options = quiet(), std::int64_t last_now = 0,
+                         bool is_immediate = false)
+        : writer(std::make_unique<ScriptedStore>(script, last_now, is_immediate), listener,
+                 options) {}
 
     // Neither cursors nor trim on their own, unless the test says so.
     static StoreWriter::Options quiet() {
