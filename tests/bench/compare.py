@@ -9,9 +9,13 @@ The work: 200 bytes from each sender to its receiver, each message acked to the 
 A shape is PAIRSxWINDOW (a window of 1: one at a time, what is looked at is time) or PAIRS@RATE, an
 open loop: so many messages a second of all pairs together, whose time runs from when they were due.
 Every server listens on a free port of loopback, keeps its files in a temporary folder below $TMPDIR
-(one disk for all), starts anew for each run and is stopped after it. Petrel's clients are whole
-engines; the other systems' are bare sockets without a library, in one thread, everything of a turn
-in one write: their best.
+(one disk for all), starts anew for each run and is stopped after it. The clients are bare sockets
+without a library, in one thread, everything of a turn in one write: each server's best. So are they
+for petrel-durable-bare and petrel-memory-bare; petrel-durable and petrel-memory are measured with
+whole engines (`petrel bench`), whose work is in their numbers, too.
+
+The ratios are of the bare rows, which are like for like; where one is not in the run, of the row
+with engines. The column's head says which.
 
 practical-limit is a relay of WebSocket frames with JSON in them that keeps nothing
 (tests/bench/practical_limit.cpp). nats-core keeps nothing either: the receiver's reply is the ack.
@@ -42,6 +46,8 @@ END_MAX = 10  # Until what was asked to end is killed.
 
 # name: (protocol of peer-load, durable?)
 PEERS = {
+    "petrel-durable-bare": ("petrel", "yes"),
+    "petrel-memory-bare": ("petrel", "no"),
     "practical-limit": ("relay", "no"),
     "nats-core": ("nats-core", "no"),
     "mosquitto-qos1": ("mqtt1", "no"),
@@ -50,6 +56,7 @@ PEERS = {
     "jetstream-file": ("nats", "no"),  # It syncs every two minutes.
 }
 OWN = {"petrel-durable": ([], "yes"), "petrel-memory": (["--store", ":memory:"], "no")}
+WINDOW = 1000  # Of the gateway for bare clients, each way.
 
 # CPU seconds are per 100,000 messages; `sync` is of one fdatasync, where there was one to measure.
 Run = namedtuple("Run", "rate server_cpu clients_cpu acked_p50 acked_p99 received_p50 received_p99 "
@@ -107,6 +114,14 @@ def program(*names):
 
 
 def command_of(name, port, folder, options):
+    if name.startswith("petrel"):
+        store = ":memory:" if "memory" in name else os.path.join(folder, "petrel.db")
+        # All clients come from one address: its limits would be what is measured.
+        limits = ("--connections-max", "--connections-per-address-max", "--before-login-max")
+        return [options.petrel, "gateway", "--listen", f"127.0.0.1:{port}", "--store", store,
+                "--window", str(WINDOW), "--log-level", "error",
+                *(word for limit in limits for word in (limit, "1000000")),
+                "--login-rate-per-address", "0"]
     if name == "practical-limit":
         return [options.practical_limit, str(port)]
     if name.startswith("mosquitto"):
@@ -222,9 +237,11 @@ def table(shape, runs):
     is_time = shape.is_about_time()
     basis, compared = ("received_p50", "received p50") if is_time else ("rate", "msg/s")
     count = max(len(done) for done in runs.values())
+    # Like for like where it was measured.
+    compared_to = [f"{own}-bare" if f"{own}-bare" in runs else own for own in OWN]
     print(f"\n{shape.in_words()}, {'1 run' if count == 1 else f'medians of {count} runs'}\n")
     head = ["system", "durable", "msg/s", "(lowest-highest)",
-            *(f"{compared}: {own} / it" for own in OWN),
+            *(f"{compared}: {own} / it" for own in compared_to),
             "server CPU s / 100k", "acked p50 us", "acked p99 us", "received p50 us",
             "received p99 us"]
     row(head)
@@ -235,7 +252,7 @@ def table(shape, runs):
         row([name, (OWN.get(name) or PEERS[name])[1], f"{its.rate:,.0f}",
              f"{min(rates):,.0f}-{max(rates):,.0f}",
              *(f"{getattr(middle[own], basis) / getattr(its, basis):.2f}" if own in middle else ""
-               for own in OWN),
+               for own in compared_to),
              f"{its.server_cpu:.2f}", f"{its.acked_p50:,.0f}", f"{its.acked_p99:,.0f}",
              f"{its.received_p50:,.0f}", f"{its.received_p99:,.0f}"])
     durable = middle.get("petrel-durable")

@@ -1,7 +1,8 @@
-// The load of `petrel bench` for other systems: pairs of a sender and a receiver. Closed loop: each
-// sender has WINDOW messages unacked, and an ack brings the next. Open loop (RATE, messages a
-// second of all pairs): messages are due at fixed times, whatever became of those before, and their
-// time runs from when they were due. One thread, one epoll, one line of JSON at the end.
+// The load of `petrel bench` without its engines, for any system's server: pairs of a sender and a
+// receiver. Closed loop: each sender has WINDOW messages unacked, and an ack brings the next. Open
+// loop (RATE, messages a second of all pairs): messages are due at fixed times, whatever became of
+// those before, and their time runs from when they were due. One thread, one epoll, one line of
+// JSON at the end.
 //
 // usage: peer-load PROTOCOL PORT SERVER_PID PAIRS WINDOW MESSAGES SIZE [RATE]
 
@@ -41,6 +42,8 @@ namespace {
 using std::chrono::nanoseconds;
 
 constexpr int kSilenceMaxMs = 30'000;  // Without anything from the server: it is over.
+// Petrel's gateway closes after 62.5 seconds without a word; a turn may wait for kSilenceMaxMs.
+constexpr std::chrono::seconds kKeepAliveInterval{20};
 constexpr std::size_t kReadBytes = 256 * 1024;
 constexpr int kEventsMax = 256;                   // A turn.
 constexpr std::size_t kHeader = 12 + 1 + 16 + 1;  // "NNNNNNNNNNNN DDDDDDDDDDDDDDDD "
@@ -263,6 +266,16 @@ private:
         }
     }
 
+    void keep_alive() {
+        const nanoseconds at = now();
+        if (at - kept_alive_ < kKeepAliveInterval) return;
+        kept_alive_ = at;
+        for (const auto& end : ends_) {
+            end->protocol().keep_alive();
+            end->write();
+        }
+    }
+
     template <class IsDone>
     void run(IsDone is_done) {
         std::vector<epoll_event> events(kEventsMax);
@@ -271,6 +284,7 @@ private:
             if (count == 0) fail("nothing comes any more");
             if (count < 0 && errno != EINTR) fail("epoll");
             for (int i = 0; i < count; ++i) on_event(events[static_cast<std::size_t>(i)]);
+            keep_alive();
             for (int i = 0; i < count; ++i) {
                 auto* const end = static_cast<End*>(events[static_cast<std::size_t>(i)].data.ptr);
                 if (end != nullptr) end->write();
@@ -284,6 +298,7 @@ private:
     std::vector<std::unique_ptr<End>> ends_;
     std::size_t ready_ = 0;
     nanoseconds started_{0};
+    nanoseconds kept_alive_ = now();
     std::uint64_t submitted_ = 0;  // In an open loop.
     std::uint64_t acked_ = 0, received_ = 0;
     tools::Histogram to_acked_;     // Nanoseconds from due to the sender's ack...

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-// What the load program of `tools/dev bench` needs to speak of other systems: a sender that is told
+// What the load program of `tools/dev bench` needs to speak of each system: a sender that is told
 // when its message has been taken, and a receiver that gets it and says so where the system has
 // that. Written for the server's best: no library in between, everything of a turn in one write.
 
@@ -34,6 +34,8 @@ public:
     virtual void publish(std::string_view payload) = 0;
     // Takes whole packets from the front of `data`; tells how many bytes they were.
     virtual std::size_t take(std::string_view data) = 0;
+    // Now and then in a long run, for protocols whose server takes silence for death.
+    virtual void keep_alive() {}
 
     std::string out;  // To be written.
 
@@ -43,12 +45,12 @@ protected:
 };
 
 struct PeerOptions {
-    std::uint32_t window = 64;
+    std::uint32_t window = 64;  // 0: an open loop.
     std::size_t size = 200;
 };
 
 // "mqtt1", "mqtt2" (by QoS), "redis" (streams), "nats" (JetStream), "nats-core" (replies are the
-// acks), "relay" (practical_limit.cpp); nullptr for any other.
+// acks), "relay" (practical_limit.cpp), "petrel" (petrel.v1); nullptr for any other.
 std::unique_ptr<PeerConnection> make_peer(std::string_view protocol, const PeerOptions& options,
                                           PeerConnection::Listener& listener,
                                           const std::string& channel);
