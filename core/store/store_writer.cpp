@@ -172,7 +172,10 @@ struct StoreWriter::Impl {
     }
 
     void submit(std::vector<Request>& requests, std::vector<CursorUpdate>& updates) {
-        if (is_immediate && !requests.empty()) return work_now(requests, updates);
+        if (is_immediate && !requests.empty() && requests.size() < kPartMin &&
+            work_now(requests, updates)) {
+            return;
+        }
         bool is_woken = !requests.empty();
         {
             const std::lock_guard<std::mutex> lock(mutex);
@@ -195,32 +198,30 @@ struct StoreWriter::Impl {
         if (is_woken) wake_writer();
     }
 
-    // What submit() means for a store that never waits: two threads that wake one another would
-    // cost more than the work.
-    void work_now(std::vector<Request>& requests, std::vector<CursorUpdate>& updates) {
+    // For a few requests, when the thread has nothing to do: to wake it, and to be woken again,
+    // would take longer. False: it has.
+    bool work_now(std::vector<Request>& requests, std::vector<CursorUpdate>& updates) {
+        if (!is_waiting) return false;
         const Working working(*this);
         PendingCursors acks;
-        bool is_over = false;
         {
             const std::lock_guard<std::mutex> lock(mutex);
-            is_over = is_stopping;
-            if (!is_over) {
-                for (CursorUpdate& update : updates) add_cursor(std::move(update));
-                std::swap(acks, cursors);
-            }
+            if (is_stopping || !is_waiting || !queue.empty()) return false;
+            for (CursorUpdate& update : updates) add_cursor(std::move(update));
+            std::swap(acks, cursors);
         }
         Request* next = requests.data();
         Request* const end = next + requests.size();
-        while (next != end && !is_over) {
+        while (next != end) {
             Request* const begin = next;
             next += batch_size(begin, end);
             work(begin, next, acks);
             acks = PendingCursors();
         }
-        for (; next != end; ++next) release(*next);
-        if (!is_over && store->wants_trim()) trim();
+        if (store->wants_trim()) trim();
         requests.clear();
         updates.clear();
+        return true;
     }
 
     // ---- whoever works: the writer's thread, or a caller's with a store that never waits ----
@@ -580,6 +581,8 @@ void StoreWriter::stop() {
     if (impl_->thread.joinable()) impl_->thread.join();
     const Impl::Working behind_the_last(*impl_);
 }
+
+bool StoreWriter::is_idle() const { return impl_->is_waiting; }
 
 StoreWriter::Stats StoreWriter::stats() const {
     Stats stats;

@@ -19,8 +19,8 @@ namespace petrel {
 // they were queued. Cursor updates are merged by device, ride with the next transaction, and wait
 // at most cursor_delay_max for one; an open_session or the end flushes them first.
 //
-// With a store that is_immediate() a batch is done at once, by the thread that submits it, one at a
-// time; the writer's own does the rest.
+// With a store that is_immediate() a small batch is done by the thread that submits it, when the
+// writer's own has nothing to do.
 //
 // A transaction that fails is undone and done again, then in halves, down to single requests; what
 // fails alone is kFailed. Cursors that fail wait for the next transaction. Thread-safe.
@@ -98,9 +98,10 @@ public:
     // returns; called by the observer it only takes no more.
     void stop();
     Stats stats() const;
+    bool is_idle() const;  // Its thread waits for something to do.
 
 private:
-    static constexpr std::size_t kPartMin = 16;  // Requests.
+    static constexpr std::size_t kPartMin = 16;  // Requests that are worth waking a thread.
 
     struct Impl;
     std::unique_ptr<Impl> impl_;

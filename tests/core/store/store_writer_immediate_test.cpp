@@ -16,37 +16,48 @@ namespace {
 
 struct ImmediateWorld : WriterWorld {
     explicit ImmediateWorld(const StoreWriter::Options& options = quiet())
-        : WriterWorld(options, 0, true) {}
+        : WriterWorld(options, 0, true) {
+        wait_until_idle();
+    }
 };
 
 }  // namespace
 
-TEST_CASE("StoreWriter: with a store that never waits, submit() returns when all is told") {
-    ImmediateWorld world;
-    StoreWriter::Batch batch;
-    for (int i = 0; i < 20; ++i) REQUIRE(world.writer.append(world.message(), batch));
-    REQUIRE(world.writer.open_session(world.login(), batch));
-    CHECK(!world.writer.submit_part(batch));  // There is nothing to run ahead of.
-    std::thread::id told_by;
-    world.listener.on_event = [&] { told_by = std::this_thread::get_id(); };
-    world.writer.submit(batch);
-    CHECK(told_by == std::this_thread::get_id());
-    CHECK(world.listener.order == "co");
-    CHECK(world.listener.results.size() == 20);
-    CHECK(world.script->commits == 1);
-    CHECK(world.writer.stats().queued == 0);
-}
-
-TEST_CASE("StoreWriter: a batch is done in transactions within their limit, by whoever does it") {
+TEST_CASE("StoreWriter: with a store that never waits, submit() of a few does them") {
     StoreWriter::Options options = WriterWorld::quiet();
     options.batch_max = 7;
     ImmediateWorld world(options);
     StoreWriter::Batch batch;
+    for (int i = 0; i < 14; ++i) REQUIRE(world.writer.append(world.message(), batch));
+    REQUIRE(world.writer.open_session(world.login(), batch));
+    std::thread::id told_by;
+    world.listener.on_event = [&] { told_by = std::this_thread::get_id(); };
+    world.writer.submit(batch);
+    CHECK(told_by == std::this_thread::get_id());
+    CHECK(world.listener.order == "cco");
+    REQUIRE(world.listener.results.size() == 14);
+    for (std::size_t i = 0; i < 14; ++i) CHECK(world.listener.results[i].ticket == i + 1);
+    CHECK(world.script->commits == 3);
+    CHECK(world.writer.stats().queued == 0);
+}
+
+TEST_CASE("StoreWriter: many are the thread's, and a few behind them, too") {
+    ImmediateWorld world;
+    std::vector<std::thread::id> told_by;
+    world.listener.on_event = [&] { told_by.push_back(std::this_thread::get_id()); };
+    world.script->close();
+    StoreWriter::Batch batch;
     for (int i = 0; i < 20; ++i) REQUIRE(world.writer.append(world.message(), batch));
     world.writer.submit(batch);
-    CHECK(world.script->commits == 3);
-    REQUIRE(world.listener.results.size() == 20);
-    for (std::size_t i = 0; i < 20; ++i) CHECK(world.listener.results[i].ticket == i + 1);
+    world.script->wait_for_writer();
+    REQUIRE(world.writer.append(world.message(), batch));
+    world.writer.submit(batch);
+    world.script->open();
+    world.writer.stop();
+    CHECK(world.script->commits == 2);
+    REQUIRE(world.listener.results.size() == 21);
+    for (std::size_t i = 0; i < 21; ++i) CHECK(world.listener.results[i].ticket == i + 1);
+    for (const std::thread::id id : told_by) CHECK(id != std::this_thread::get_id());
 }
 
 TEST_CASE("StoreWriter: cursors wait for the next batch, and are ahead of its login") {
@@ -58,6 +69,7 @@ TEST_CASE("StoreWriter: cursors wait for the next batch, and are ahead of its lo
     world.writer.advance(WriterWorld::acked(1), batch);
     world.writer.submit(batch);
     CHECK(world.script->advances.empty());
+    world.wait_until_idle();  // It was told when the cursor is due.
     REQUIRE(world.writer.open_session(world.login("phone"), batch));
     world.writer.submit(batch);
     CHECK(world.script->advances.size() == 1);

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -194,6 +196,13 @@ struct WriterWorld {
         return options;
     }
 
+    void wait_until_idle() const {
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+        while (!writer.is_idle()) {
+            REQUIRE(std::chrono::steady_clock::now() < deadline);
+            std::this_thread::yield();
+        }
+    }
     AppendRequest message(const std::string& text = "x", Position seq = 0) {
         AppendRequest request;
         request.ticket = ++ticket;
