@@ -10,16 +10,10 @@
 namespace petrel {
 namespace {
 
-constexpr std::size_t kScratchKept = 4096;  // Of a session's buffer, between packets.
-constexpr int kTypeAck = 4;                 // A client's; an Ack of another type is a server's.
+constexpr std::size_t kScratchKept = 65'536;  // Of a shard's buffer, between packets.
+constexpr int kTypeAck = 4;                   // A client's; an Ack of another type is a server's.
 constexpr std::string_view kPlainDevice = "-";
 constexpr std::string_view kDefaultApp = "default";
-
-QosReceiveDaemon::Options receive_options() {
-    QosReceiveDaemon::Options options;
-    options.ack_delay_max = Duration::zero();  // What a commit brought is acked in the same turn.
-    return options;
-}
 
 SilenceCheck::Options silence_options() { return {}; }
 
@@ -36,20 +30,21 @@ Session::Session(SessionHost& host, Router& router, Authenticator& authenticator
       options_(options),
       counters_(counters),
       connection_(connection),
-      login_patience_(Patience::Options{}),
-      login_timer_(host.timers(), "login deadline", [this] { on_login_deadline(); }),
-      token_patience_(Patience::Options{}),
-      token_timer_(host.timers(), "token", [this] { on_token_timer(); }),
-      slow_patience_(Patience::Options{}),
-      slow_timer_(host.timers(), "slow reader", [this] { on_slow_check(); }),
-      silence_(*this, *this, silence_options()),
-      receive_(*this, *this, receive_options()),
-      feed_(options.feed) {
+      opening_(std::make_unique<Opening>(*this)),
+      silence_(*this, *this, silence_options()) {
     if (subprotocol == kSubprotocolV1) profile_ = ProfileId::kPetrelV1;
     id_ = router_.add(*this);
-    login_patience_.start(saturating_add(now(), options_.login_deadline));
-    login_timer_.start_at(login_patience_.look_at());
+    opening_->deadline.start(saturating_add(now(), options_.login_deadline));
 }
+
+Session::Opening::Opening(Session& session)
+    : deadline(session.timers(), "login deadline", [&session] { session.on_login_deadline(); }) {}
+
+Session::TokenClock::TokenClock(Session& session, TimePoint ends_at)
+    : ends(ends_at), grace(session.timers(), "token", [&session] { session.on_token_timer(); }) {}
+
+Session::SlowCheck::SlowCheck(Session& session)
+    : deadline(session.timers(), "slow reader", [&session] { session.on_slow_check(); }) {}
 
 Session::~Session() {
     if (state_ != State::kClosed) on_connection_closed(kCloseAbnormal);
@@ -63,12 +58,12 @@ void Session::on_text(std::string_view text) {
     counters_.bytes_in += text.size();
     silence_.on_inbound();
     if (state_ == State::kDeciding) {
-        if (waiting_.size() >= options_.waiting_packets_max ||
-            waiting_bytes_ + text.size() > options_.waiting_bytes_max) {
+        if (opening_->waiting.size() >= options_.waiting_packets_max ||
+            opening_->waiting_bytes + text.size() > options_.waiting_bytes_max) {
             return violate("too much sent behind a login that is not decided yet");
         }
-        waiting_bytes_ += text.size();
-        waiting_.emplace_back(text);
+        opening_->waiting_bytes += text.size();
+        opening_->waiting.emplace_back(text);
         return;
     }
     dispatch(text);
@@ -83,7 +78,8 @@ void Session::on_binary() {
 
 void Session::on_drained() {
     if (state_ != State::kOnline) return;
-    send_->set_writable(true);
+    if (!traffic_) return slow_.reset();
+    traffic_->send.set_writable(true);
     host_.want_flush(*this);
 }
 
@@ -92,13 +88,15 @@ void Session::on_connection_closed(std::uint16_t code) {
     trace("closed", code);
     const bool has_asked = state_ != State::kFresh;
     state_ = State::kClosed;
-    login_timer_.stop();
-    token_timer_.stop();
-    slow_timer_.stop();
+    opening_.reset();
+    token_.reset();
+    slow_.reset();
     silence_.stop();
-    receive_.on_offline();
-    if (send_) send_->on_offline();
-    waiting_ = {};
+    if (traffic_) {
+        // It stays: the caller may be in the middle of it.
+        traffic_->receive.on_offline();
+        traffic_->send.on_offline();
+    }
     router_.remove(id_, has_asked ? &identity_.user : nullptr);
 }
 
@@ -113,27 +111,28 @@ void Session::flush() {
     if (state_ == State::kClosed) return;
     if (is_overflowing_) return close(kCloseSlowReader, "too slow a reader");
     if (state_ != State::kOnline) return;
-    push();
-    receive_.flush();
-    if (state_ == State::kOnline && host_.queued_bytes() > 0 && !slow_timer_.is_running()) {
+    if (traffic_) {
+        push();
+        traffic_->receive.flush();
+    }
+    if (state_ == State::kOnline && host_.queued_bytes() > 0 && !slow_) {
+        slow_ = std::make_unique<SlowCheck>(*this);
         watch_queue(sent_bytes_ - host_.queued_bytes());
     }
 }
 
 void Session::on_login_deadline() {
-    if (login_patience_.is_over(now())) return close(kCloseNoLogin, "no login in time");
-    login_timer_.start_at(login_patience_.look_at());
+    if (opening_->deadline.is_over(now())) close(kCloseNoLogin, "no login in time");
 }
 
 void Session::watch_queue(std::uint64_t drained) {
-    drained_bytes_ = drained;
-    slow_patience_.start(saturating_add(now(), silence_max()));
-    slow_timer_.start_at(slow_patience_.look_at());
+    slow_->drained_bytes = drained;
+    slow_->deadline.start(saturating_add(now(), silence_max()));
 }
 
 void Session::drain(std::optional<std::int64_t> window_ms) {
     if (state_ == State::kClosed) return;
-    if (state_ == State::kOnline) receive_.flush();
+    if (traffic_) traffic_->receive.flush();
     if (is_v1()) {
         close(kCloseDraining, std::to_string(window_ms.value_or(options_.drain_window_ms)));
     } else {
@@ -143,10 +142,11 @@ void Session::drain(std::optional<std::int64_t> window_ms) {
 
 void Session::on_slow_check() {
     const std::size_t queued = host_.queued_bytes();
-    if (queued == 0) return;
-    if (!slow_patience_.is_over(now())) return slow_timer_.start_at(slow_patience_.look_at());
+    if (queued == 0) return slow_.reset();
+    if (!slow_->deadline.is_over(now())) return;
     const std::uint64_t drained = sent_bytes_ - std::min<std::uint64_t>(queued, sent_bytes_);
-    if (drained <= drained_bytes_) return close(kCloseSlowReader, "nothing was read for too long");
+    if (drained <= slow_->drained_bytes)
+        return close(kCloseSlowReader, "nothing was read for too long");
     watch_queue(drained);
 }
 
@@ -158,19 +158,24 @@ Duration Session::silence_max() const {
 }
 
 void Session::send(const Packet& packet) {
-    scratch_.clear();
-    encode(packet, profile_, Side::kServer, scratch_);
-    transmit(scratch_);
+    std::string& text = host_.scratch();
+    text.clear();
+    encode(packet, profile_, Side::kServer, text);
+    transmit(text);
+    if (text.capacity() > kScratchKept) std::string().swap(text);
 }
 
 void Session::send(const Data& data) {
-    scratch_.clear();
-    encode(data, profile_, Side::kServer, scratch_);
+    std::string& text = host_.scratch();
+    text.clear();
+    encode(data, profile_, Side::kServer, text);
     ++counters_.pushed;
-    counters_.retransmitted += send_->retransmissions() - retransmissions_;
-    retransmissions_ = send_->retransmissions();
+    const std::uint64_t retransmissions = traffic_->send.retransmissions();
+    counters_.retransmitted += retransmissions - traffic_->retransmissions;
+    traffic_->retransmissions = retransmissions;
     trace("pushed", data);
-    transmit(scratch_);
+    transmit(text);
+    if (text.capacity() > kScratchKept) std::string().swap(text);
 }
 
 void Session::transmit(std::string_view text) {
@@ -185,10 +190,12 @@ void Session::transmit(std::string_view text) {
         is_overflowing_ = true;
         host_.want_flush(*this);
     }
-    if (scratch_.capacity() > kScratchKept) std::string().swap(scratch_);
-    const bool is_full =
-        queued >= options_.push_bytes_max || host_.queued_packets() >= options_.push_packets_max;
-    if (is_full && send_) send_->set_writable(false);
+    if (traffic_ && is_socket_full()) traffic_->send.set_writable(false);
+}
+
+bool Session::is_socket_full() const {
+    return host_.queued_bytes() >= options_.push_bytes_max ||
+           host_.queued_packets() >= options_.push_packets_max;
 }
 
 // ---- packets ----
@@ -249,15 +256,21 @@ void Session::handle(Heartbeat& heartbeat, std::string_view text) {
     HeartbeatResponse response;
     response.to = identity_.user.user;
     if (is_v1() && heartbeat.positions) {
-        if (!send_->on_ack(heartbeat.positions->h, {})) {
-            return violate("h is above what was pushed");
+        const Positions& told = *heartbeat.positions;
+        const bool is_news = told.h > rest_.pushed || told.sent > rest_.taken;
+        if (traffic_ || is_news) {
+            if (!traffic().send.on_ack(told.h, {})) return violate("h is above what was pushed");
+            report_handled();
+            traffic_->receive.on_sent_mark(told.sent);
         }
-        report_handled();
-        receive_.on_sent_mark(heartbeat.positions->sent);
     }
+    if (traffic_)
+        traffic_->receive.flush();  // First: only the ack has the details of what h covers.
+    rest_if_traffic_is_over();
     if (is_v1()) {
-        receive_.flush();  // First: only the ack has the details of what h covers.
-        response.positions = Positions{send_->sent_mark(), receive_.rx(), receive_.h()};
+        response.positions = traffic_ ? Positions{traffic_->send.sent_mark(),
+                                                  traffic_->receive.rx(), traffic_->receive.h()}
+                                      : Positions{rest_.pushed, rest_.taken, rest_.taken};
     }
     send(Packet(std::move(response)));
 }
@@ -277,10 +290,11 @@ void Session::handle(Echo& echo) {
 void Session::handle(Ack& ack, std::string_view text) {
     if (state_ != State::kOnline) return refuse_before_login(text);
     ++counters_.acks_in;
+    QosSendDaemon& out = traffic().send;
     if (!is_v1()) {
-        const std::uint64_t unknown = send_->unknown_acks();
-        if (!ack.fp.empty()) send_->on_fingerprint_ack(ack.fp);
-        counters_.unknown_acks += send_->unknown_acks() - unknown;
+        const std::uint64_t unknown = out.unknown_acks();
+        if (!ack.fp.empty()) out.on_fingerprint_ack(ack.fp);
+        counters_.unknown_acks += out.unknown_acks() - unknown;
         report_handled();
         return;
     }
@@ -288,9 +302,9 @@ void Session::handle(Ack& ack, std::string_view text) {
         ++counters_.unknown_acks;
         return;
     }
-    if (!send_->on_ack(*ack.h, {})) return violate("h is above what was pushed");
+    if (!out.on_ack(*ack.h, {})) return violate("h is above what was pushed");
     report_handled();
-    if (ack.gap && ack.rx) send_->on_gap(*ack.rx);
+    if (ack.gap && ack.rx) out.on_gap(*ack.rx);
 }
 
 // ---- login ----
@@ -317,7 +331,7 @@ void Session::handle(Login& login) {
         client_window_ = std::min(login.v1->window, options_.push_window_max);
         client_window_bytes_ = std::min(login.v1->window_bytes, options_.push_window_bytes_max);
         stream_ = std::make_shared<const std::string>(ask.outbox.stream);
-        stream_first_ = std::max<Position>(1, ask.outbox.first);
+        opening_->stream_first = std::max<Position>(1, ask.outbox.first);
     } else {
         profile_ = login.first_login_time ? ProfileId::kMobileImSdk : ProfileId::kImSdk;
         const std::int64_t first = login.first_login_time.value_or(0);
@@ -343,7 +357,7 @@ void Session::handle(Login& login) {
     }
     host_.on_login();
     state_ = State::kDeciding;
-    login_timer_.stop();
+    opening_->deadline.timer.stop();
     keep_token_end(verdict);
     ask.session = id_;
     ask.connection = connection_;
@@ -394,28 +408,25 @@ Authenticator::Verdict Session::verify(const std::string& token) const {
 
 // From here on the steady clock counts: a jump of the wall clock ends no session.
 void Session::keep_token_end(const Authenticator::Verdict& verdict) {
-    token_ends_.reset();
-    if (verdict.lasts) token_ends_ = saturating_add(now(), *verdict.lasts);
+    token_.reset();
+    if (!verdict.lasts) return;
+    token_ = std::make_unique<TokenClock>(*this, saturating_add(now(), *verdict.lasts));
 }
 
 void Session::start_token_clock() {
-    is_token_expired_ = false;
-    token_timer_.stop();
-    if (token_ends_) token_timer_.start_at(*token_ends_);
+    if (token_) token_->grace.timer.start_at(token_->ends);
 }
 
 void Session::on_token_timer() {
-    if (!is_token_expired_) {
-        is_token_expired_ = true;
+    if (!token_->is_expired) {
+        token_->is_expired = true;
         log(LogLevel::kInfo, "the token has expired, a new one is asked for");
-        token_patience_.start(saturating_add(now(), options_.token_grace));
-        token_timer_.start_at(token_patience_.look_at());
+        token_->grace.start(saturating_add(now(), options_.token_grace));
         send_error(static_cast<int>(Errc::kTokenExpired),
                    "the token has expired, log in with a new one on this connection", {}, 0, {});
         return;
     }
-    if (token_patience_.is_over(now())) return close(kCloseNoLogin, "no new token in time");
-    token_timer_.start_at(token_patience_.look_at());
+    if (token_->grace.is_over(now())) close(kCloseNoLogin, "no new token in time");
 }
 
 void Session::refuse_busy_login(const std::string& message, Duration wait) {
@@ -456,25 +467,14 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
     state_ = State::kOnline;
     generation_ = opened.generation;
 
-    QosSendDaemon::Options send_options;
-    send_options.assigns_positions = false;
-    send_options.strategy =
-        is_v1() ? QosSendDaemon::Strategy::kPositions : QosSendDaemon::Strategy::kFingerprints;
-    send_options.window_packets_max = is_v1() ? client_window_ : options_.plain_window;
-    send_options.window_bytes_max = is_v1() ? client_window_bytes_ : send_options.window_bytes_max;
-    send_options.kept_max = std::max<std::size_t>(1, send_options.window_packets_max);
-    send_options.check_period = options_.plain_check_period;
-    send_options.retry_not_younger = options_.plain_retry_not_younger;
-    send_options.retries = std::nullopt;
-    send_.emplace(static_cast<DaemonContext&>(*this), static_cast<QosSendDaemon::Listener&>(*this),
-                  send_options);
-    QosSendDaemon::Resume resume;
-    resume.accepted = opened.inbox.seq;
-    resume.window = send_options.window_packets_max;
-    resume.window_bytes = send_options.window_bytes_max;
-    send_->on_online(resume);
-    feed_.start(opened.inbox.seq, opened.inbox.last, opened.acked_above);
-    if (is_v1()) receive_.on_online(std::max(opened.accepted, stream_first_ - 1), options_.window);
+    const std::unique_ptr<Opening> opening = std::move(opening_);
+    const InboxResume& inbox = opened.inbox;
+    if (is_v1()) rest_.taken = std::max(opened.accepted, opening->stream_first - 1);
+    rest_.pushed = inbox.seq;
+    rest_.last = std::max(inbox.last, inbox.seq);
+    if (rest_.last > rest_.pushed && is_receiving()) {
+        traffic().feed.start(rest_.pushed, rest_.last, opened.acked_above);
+    }
 
     LoginResponse response;
     response.to = identity_.user.user;
@@ -501,9 +501,7 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
     silence_.start(silence_max());
     start_token_clock();
 
-    const std::vector<std::string> waiting = std::exchange(waiting_, {});
-    waiting_bytes_ = 0;
-    for (const std::string& text : waiting) {
+    for (const std::string& text : opening->waiting) {
         if (state_ != State::kOnline) return;
         dispatch(text);
     }
@@ -531,11 +529,12 @@ void Session::kick_out(int code, std::string_view reason, const std::string& dev
     close(kCloseKicked, reason);
 }
 
-std::size_t Session::in_flight() const { return send_ ? send_->in_flight() : 0; }
+std::size_t Session::in_flight() const { return traffic_ ? traffic_->send.in_flight() : 0; }
 
 std::uint64_t Session::backlog() const {
-    if (state_ != State::kOnline || (is_v1() && client_window_ == 0)) return 0;
-    return feed_.last() - std::min(feed_.page_after(), feed_.last()) + send_->kept();
+    if (state_ != State::kOnline || !is_receiving() || !traffic_) return 0;
+    const InboxFeed& feed = traffic_->feed;
+    return feed.last() - std::min(feed.page_after(), feed.last()) + traffic_->send.kept();
 }
 
 TraceEvent Session::trace_event(std::string_view event) const {
@@ -580,9 +579,13 @@ void Session::trace(std::string_view event, const AppendResult& result) const {
 }
 
 bool Session::is_consistent() const {
-    if (!receive_.is_consistent() || (send_ && !send_->is_consistent())) return false;
-    if (state_ == State::kOnline && !send_) return false;
-    if (state_ != State::kDeciding && !waiting_.empty()) return false;
+    const bool is_opening = state_ == State::kFresh || state_ == State::kDeciding;
+    if (is_opening != (opening_ != nullptr)) return false;
+    if (is_opening && traffic_) return false;
+    if (state_ == State::kFresh && !opening_->waiting.empty()) return false;
+    if (traffic_ && !(traffic_->send.is_consistent() && traffic_->receive.is_consistent())) {
+        return false;
+    }
     return malformed_at_.size() <= std::max<std::size_t>(1, options_.malformed_max);
 }
 

@@ -83,6 +83,7 @@ public:
         return std::uniform_int_distribution<std::uint64_t>(low, high)(shard_.random_);
     }
     FingerprintSource& fingerprints() override { return shard_.fingerprints_; }
+    std::string& scratch() override { return shard_.scratch_; }
     void log(LogLevel level, std::string_view text) override {
         if (!shard_.shared_.log) return;
         LogContext context;

@@ -53,6 +53,7 @@ public:
         return gateway_.schedule_.random(low, high);
     }
     FingerprintSource& fingerprints() override { return gateway_.fingerprints_; }
+    std::string& scratch() override { return gateway_.scratch_; }
     void log(LogLevel, std::string_view) override {}
 
     void on_packet(std::string_view text) override {

@@ -268,6 +268,8 @@ TimerQueue& FakeClient::timers() { return world_.timers_; }
 std::uint64_t FakeClient::random(std::uint64_t low, std::uint64_t) { return low; }
 FingerprintSource& FakeClient::fingerprints() { return *world_.fingerprints_; }
 
+std::string& FakeClient::scratch() { return world_.scratch_; }
+
 std::vector<Decoded> FakeClient::packets() const {
     std::vector<Decoded> all;
     for (const std::string& text : texts_) {
