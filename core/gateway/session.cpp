@@ -17,6 +17,11 @@ constexpr std::string_view kDefaultApp = "default";
 
 SilenceCheck::Options silence_options() { return {}; }
 
+std::shared_ptr<const Identity> nobody() {
+    static const auto identity = std::make_shared<const Identity>();
+    return identity;
+}
+
 Duration two_and_a_half(Duration interval) { return interval * 5 / 2; }
 
 }  // namespace
@@ -30,6 +35,7 @@ Session::Session(SessionHost& host, Router& router, Authenticator& authenticator
       options_(options),
       counters_(counters),
       connection_(connection),
+      identity_(nobody()),
       opening_(std::make_unique<Opening>(*this)),
       silence_(*this, *this, silence_options()) {
     if (subprotocol == kSubprotocolV1) profile_ = ProfileId::kPetrelV1;
@@ -97,7 +103,7 @@ void Session::on_connection_closed(std::uint16_t code) {
         traffic_->receive.on_offline();
         traffic_->send.on_offline();
     }
-    router_.remove(id_, has_asked ? &identity_.user : nullptr);
+    router_.remove(id_, has_asked ? identity_.get() : nullptr);
 }
 
 void Session::close(std::uint16_t code, std::string_view reason) {
@@ -254,7 +260,7 @@ void Session::refuse_before_login(std::string_view text) {
 void Session::handle(Heartbeat& heartbeat, std::string_view text) {
     if (state_ != State::kOnline) return refuse_before_login(text);
     HeartbeatResponse response;
-    response.to = identity_.user.user;
+    response.to = identity_->user();
     if (is_v1() && heartbeat.positions) {
         const Positions& told = *heartbeat.positions;
         const bool is_news = told.h > rest_.pushed || told.sent > rest_.taken;
@@ -311,34 +317,35 @@ void Session::handle(Ack& ack, std::string_view text) {
 
 void Session::handle(Login& login) {
     if (state_ == State::kOnline) return login_again(login);
-    identity_ = Identity{};
-    identity_.user.app = login.app.value_or(std::string(kDefaultApp));
-    identity_.user.user = login.user;
+    Identity::Names names;
+    names.app = login.app ? std::string_view(*login.app) : kDefaultApp;
+    names.user = login.user;
     LoginAsk ask;
     if (is_v1()) {
         if (!login.v1 || login.v1->device == kPlainDevice || login.v1->outbox.stream.empty()) {
+            identity_ = std::make_shared<Identity>(names, ProfileId::kUndecided);
             return refuse_login(static_cast<int>(Errc::kInvalidPacket),
                                 "a petrel.v1 login needs a petrel object with a device other "
                                 "than \"-\" and an outbox stream",
                                 false, {});
         }
-        identity_.device = login.v1->device;
-        identity_.device_class = login.v1->device_class;
+        names.device = login.v1->device;
+        names.device_class = login.v1->device_class;
+        names.stream = login.v1->outbox.stream;
         ask.generation = login.v1->generation;
         ask.inbox = std::move(login.v1->inbox);
-        ask.outbox = std::move(login.v1->outbox);
+        ask.outbox = login.v1->outbox;
         ask.receives = login.v1->window > 0;
         client_window_ = std::min(login.v1->window, options_.push_window_max);
         client_window_bytes_ = std::min(login.v1->window_bytes, options_.push_window_bytes_max);
-        stream_ = std::make_shared<const std::string>(ask.outbox.stream);
         opening_->stream_first = std::max<Position>(1, ask.outbox.first);
     } else {
         profile_ = login.first_login_time ? ProfileId::kMobileImSdk : ProfileId::kImSdk;
         const std::int64_t first = login.first_login_time.value_or(0);
         ask.generation = first > 0 ? static_cast<std::uint64_t>(first) : 0;
     }
-    identity_.profile = profile_;
-    if (identity_.user.user == kNobody || identity_.user.app.empty()) {
+    identity_ = std::make_shared<Identity>(names, profile_);
+    if (names.user == kNobody || names.app.empty()) {
         return refuse_login(static_cast<int>(Errc::kForbidden), "this user id is reserved", false,
                             {});
     }
@@ -352,7 +359,7 @@ void Session::handle(Login& login) {
                                verdict.code == static_cast<int>(Errc::kLoginBusy);
         return refuse_login(verdict.code, verdict.message, may_retry, {});
     }
-    if (const Duration wait = host_.take_login(identity_.user); wait > Duration::zero()) {
+    if (const Duration wait = host_.take_login(identity_->user_key()); wait > Duration::zero()) {
         return refuse_busy_login("too many logins of this account", wait);
     }
     host_.on_login();
@@ -367,9 +374,9 @@ void Session::handle(Login& login) {
 
 // On a logged-in socket: refreshes the token, restarts nothing (section 4.2).
 void Session::login_again(const Login& login) {
-    const bool is_same = login.user == identity_.user.user &&
-                         login.app.value_or(std::string(kDefaultApp)) == identity_.user.app &&
-                         (!is_v1() || (login.v1 && login.v1->device == identity_.device));
+    const bool is_same = login.user == identity_->user() &&
+                         login.app.value_or(std::string(kDefaultApp)) == identity_->app() &&
+                         (!is_v1() || (login.v1 && login.v1->device == identity_->device()));
     if (!is_same) {
         return send_error(static_cast<int>(Errc::kNotAllowed),
                           "somebody else is logged in on this connection", {}, 0, {});
@@ -383,10 +390,10 @@ void Session::login_again(const Login& login) {
     LoginResponse response;
     response.code = verdict.code;
     response.error_msg = verdict.message;
-    response.to = identity_.user.user;
+    response.to = identity_->user();
     // The client may have sent it twice and missed the first answer: it is said again as it was.
     if (verdict.code == 0) {
-        response.v1 = login_reply_;
+        if (told_) response.v1 = login_reply();
         keep_token_end(verdict);
         start_token_clock();
         log(LogLevel::kInfo, "the token was renewed");
@@ -401,8 +408,8 @@ void Session::login_again(const Login& login) {
 }
 
 Authenticator::Verdict Session::verify(const std::string& token) const {
-    return authenticator_.verify(Credentials{identity_.user.app, identity_.user.user,
-                                             identity_.device, identity_.device_class, token},
+    return authenticator_.verify(Credentials{identity_->app(), identity_->user(),
+                                             identity_->device(), identity_->device_class(), token},
                                  router_.wall_ms());
 }
 
@@ -442,7 +449,7 @@ void Session::refuse_login(int code, const std::string& message, bool retry,
     LoginResponse response;
     response.code = code;
     if (is_v1()) {
-        response.to = identity_.user.user;
+        response.to = identity_->user();
         response.error_msg = message;
         response.retry = retry;
         response.retry_after_ms = retry_after_ms;
@@ -450,7 +457,7 @@ void Session::refuse_login(int code, const std::string& message, bool retry,
         response.to = kNobody;
         response.first_login_time = -1;
     } else {
-        response.to = identity_.user.user;
+        response.to = identity_->user();
     }
     send(Packet(std::move(response)));
     close(retry ? kCloseNoLogin : kCloseRefused, message);
@@ -477,22 +484,18 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
     }
 
     LoginResponse response;
-    response.to = identity_.user.user;
+    response.to = identity_->user();
     if (is_v1()) {
-        LoginReplyV1 reply;
-        reply.session = host_.fingerprints().next().to_string();
-        reply.generation = generation_;
-        reply.inbox = opened.inbox;
-        reply.accepted = opened.accepted;
-        reply.heartbeat_ms =
-            std::chrono::duration_cast<std::chrono::milliseconds>(options_.heartbeat).count();
-        reply.dedup_horizon_ms = options_.dedup_horizon_ms;
-        reply.window = options_.window;
-        reply.window_bytes = options_.window_bytes;
-        reply.max_payload = options_.payload_max;
-        reply.server_ts = router_.wall_ms();
-        login_reply_ = std::move(reply);
-        response.v1 = login_reply_;
+        LoginTold told;
+        told.session = host_.fingerprints().next();
+        told.epoch = Fingerprint::parse(inbox.epoch).value_or(Fingerprint());  // The store's own.
+        told.seq = inbox.seq;
+        told.last = inbox.last;
+        told.accepted = opened.accepted;
+        told.server_ts = router_.wall_ms();
+        told.is_recovered = inbox.recovered;
+        told_ = std::move(told);
+        response.v1 = login_reply();
     } else if (profile_ == ProfileId::kMobileImSdk) {
         response.first_login_time = static_cast<std::int64_t>(generation_);
     }
@@ -506,6 +509,25 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
         dispatch(text);
     }
     if (state_ == State::kOnline) host_.want_flush(*this);
+}
+
+LoginReplyV1 Session::login_reply() const {
+    LoginReplyV1 reply;
+    reply.session = told_->session.to_string();
+    reply.generation = generation_;
+    reply.inbox.epoch = told_->epoch.to_string();
+    reply.inbox.seq = told_->seq;
+    reply.inbox.last = told_->last;
+    reply.inbox.recovered = told_->is_recovered;
+    reply.accepted = told_->accepted;
+    reply.heartbeat_ms =
+        std::chrono::duration_cast<std::chrono::milliseconds>(options_.heartbeat).count();
+    reply.dedup_horizon_ms = options_.dedup_horizon_ms;
+    reply.window = options_.window;
+    reply.window_bytes = options_.window_bytes;
+    reply.max_payload = options_.payload_max;
+    reply.server_ts = told_->server_ts;
+    return reply;
 }
 
 void Session::on_displaced(bool is_same_login, const std::string& device) {
@@ -522,7 +544,7 @@ void Session::kick_out(int code, std::string_view reason, const std::string& dev
         Kickout kickout;
         kickout.code = code;
         kickout.reason = reason;
-        kickout.to = identity_.user.user;
+        kickout.to = identity_->user();
         if (is_v1()) kickout.device = device;
         send(Packet(std::move(kickout)));
     }
@@ -541,9 +563,9 @@ TraceEvent Session::trace_event(std::string_view event) const {
     TraceEvent record;
     record.event = event;
     record.connection = connection_;
-    record.app = identity_.user.app;
-    record.user = identity_.user.user;
-    record.device = identity_.device;
+    record.app = identity_->app();
+    record.user = identity_->user();
+    record.device = identity_->device();
     return record;
 }
 
@@ -570,7 +592,7 @@ void Session::trace(std::string_view event, const AppendResult& result) const {
     TraceSink* const sink = router_.trace();
     if (sink == nullptr) return;
     TraceEvent record = trace_event(event);
-    record.from = identity_.user.user;
+    record.from = identity_->user();
     record.fp = &result.fp;
     record.seq = result.seq;
     record.cseq = result.cseq;

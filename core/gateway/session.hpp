@@ -131,12 +131,10 @@ public:
     State state() const noexcept { return state_; }
     SessionId id() const noexcept { return id_; }
     std::uint64_t connection() const noexcept { return connection_; }
-    const Identity& identity() const noexcept { return identity_; }
+    const Identity& identity() const noexcept { return *identity_; }
     ProfileId profile_id() const noexcept { return profile_; }
     // What the client of a v1 session was told it is, else empty.
-    std::string_view public_id() const {
-        return login_reply_ ? std::string_view(login_reply_->session) : std::string_view();
-    }
+    std::string public_id() const { return told_ ? told_->session.to_string() : std::string(); }
     bool is_at_rest() const noexcept { return !traffic_; }  // Nothing kept of any message.
     std::size_t in_flight() const;
     std::uint64_t backlog() const;  // Messages of the inbox that it has not acked yet.
@@ -186,6 +184,16 @@ private:
         std::size_t waiting_bytes = 0;
         Position stream_first = 1;  // v1, of the login.
     };
+    // What the reply to a v1 login told, but for what is the same for all: it may be asked again.
+    struct LoginTold {
+        Fingerprint session;
+        Fingerprint epoch;
+        Position seq = 0;
+        Position last = 0;
+        Position accepted = 0;
+        WallMillis server_ts = 0;
+        bool is_recovered = true;
+    };
     struct TokenClock {
         TokenClock(Session& session, TimePoint ends_at);
         TimePoint ends;
@@ -210,6 +218,7 @@ private:
         QosSendDaemon send;
         std::uint64_t retransmissions = 0;  // Of `send`, as counted.
         QosReceiveDaemon receive;
+        std::shared_ptr<const std::string> stream;  // v1: its name, for the store.
         InboxFeed feed;
         Ring<PendingAppend> pending;
         std::size_t pending_bytes = 0;
@@ -256,6 +265,7 @@ private:
     void handle(Echo& echo);
     void refuse_before_login(std::string_view text);
     void login_again(const Login& login);
+    LoginReplyV1 login_reply() const;
     void refuse_busy_login(const std::string& message, Duration wait);
     void refuse_login(int code, const std::string& message, bool retry,
                       std::optional<std::int64_t> retry_after_ms);
@@ -298,6 +308,7 @@ private:
                     std::optional<std::int64_t> retry_after_ms);
     void violate(std::string_view what);
     void push();
+    CursorUpdate cursor_update(bool is_plain, Position position) const;
     void report_handled();
     void add_handled(Position seq, const std::string& sender, const std::string& conv,
                      std::uint64_t cseq);
@@ -312,17 +323,16 @@ private:
     SessionId id_ = 0;
     State state_ = State::kFresh;
     ProfileId profile_ = ProfileId::kUndecided;  // v1 from the handshake, plain from the login.
-    Identity identity_;                          // From kDeciding on.
+    std::shared_ptr<const Identity> identity_;   // Nobody's before the login.
     std::uint64_t generation_ = 0;               // While online.
-    std::optional<LoginReplyV1> login_reply_;    // v1, while online.
+    std::optional<LoginTold> told_;              // v1, while online.
     std::uint32_t client_window_ = 64;           // v1, of its login.
     std::uint32_t client_window_bytes_ = 1 << 20;
-    std::shared_ptr<const std::string> stream_;  // v1, of its login.
-    std::vector<TimePoint> malformed_at_;        // The last malformed_max.
-    std::unique_ptr<Opening> opening_;           // While kFresh or kDeciding.
-    std::unique_ptr<TokenClock> token_;          // From kDeciding on, of a token that ends.
-    std::unique_ptr<SlowCheck> slow_;            // While something may be stuck on the socket.
-    bool is_overflowing_ = false;                // queued_bytes_max passed: closed at the flush.
+    std::vector<TimePoint> malformed_at_;  // The last malformed_max.
+    std::unique_ptr<Opening> opening_;     // While kFresh or kDeciding.
+    std::unique_ptr<TokenClock> token_;    // From kDeciding on, of a token that ends.
+    std::unique_ptr<SlowCheck> slow_;      // While something may be stuck on the socket.
+    bool is_overflowing_ = false;          // queued_bytes_max passed: closed at the flush.
     std::uint64_t sent_bytes_ = 0;
     SilenceCheck silence_;
     Rest rest_;                         // While there is no traffic_.

@@ -69,7 +69,10 @@ Session::Traffic::Traffic(Session& session, const Rest& rest)
     const QosSendDaemon::Options options = session.send_options();
     send.on_online({rest.pushed, options.window_packets_max, options.window_bytes_max});
     send.set_writable(!session.is_socket_full());
-    if (session.is_v1()) receive.on_online(rest.taken, session.options_.window);
+    if (session.is_v1()) {
+        receive.on_online(rest.taken, session.options_.window);
+        stream = std::make_shared<const std::string>(session.identity_->stream());
+    }
     feed.start(rest.last, rest.last, {});
 }
 
@@ -154,7 +157,7 @@ void Session::tell_pause(const Data& data, std::string_view text) {
 // What speaks against a message, whatever the store knows of its fingerprint; 0: nothing.
 int Session::objection(const Data& data) const {
     const bool is_own_name =
-        data.from.empty() || data.from == kNobody || data.from == identity_.user.user;
+        data.from.empty() || data.from == kNobody || data.from == identity_->user();
     if (!is_own_name) return static_cast<int>(Errc::kNotAllowed);
     if (data.to.empty() || data.to == kNobody) return static_cast<int>(Errc::kInvalidPacket);
     if (data.typeu == kTypeuGroup) return static_cast<int>(Errc::kNoSuchGroup);
@@ -170,15 +173,15 @@ void Session::forward_direct(Data& data, std::string_view text) {
                           data.fp, 0, {});
     }
     Data out;
-    out.from = identity_.user.user;
+    out.from = identity_->user();
     out.to = std::move(data.to);
     out.fp = std::move(data.fp);
     out.typeu = data.typeu;
     out.bridge = data.bridge;
     out.send_ts = router_.wall_ms();
     out.text = std::move(data.text);
-    const UserKey to{identity_.user.app, out.to};
-    router_.send_direct(to, std::move(out));
+    UserKey to{std::string(identity_->app()), out.to};
+    router_.send_direct(std::move(to), std::move(out));
 }
 
 void Session::take_v1(Data& data, std::size_t frame_bytes) {
@@ -239,7 +242,7 @@ bool Session::hand_to_store(Data& data, PendingAppend pending) {
     request.refusal = objection(data);
     request.ticket = id_;
     if (is_v1()) {
-        request.stream = stream_;
+        request.stream = traffic_->stream;
         request.seq = data.seq;
         // Not the client's: what was taken before it must be accepted, too, or be sent again.
         request.prev = pending.rx_before;
@@ -247,8 +250,8 @@ bool Session::hand_to_store(Data& data, PendingAppend pending) {
     }
     request.message = std::make_shared<StoredMessage>();
     StoredMessage& message = *request.message;
-    message.app = identity_.user.app;
-    message.from = identity_.user.user;
+    message.app = identity_->app();
+    message.from = identity_->user();
     message.to = std::move(data.to);
     message.fp = std::move(data.fp);
     message.typeu = data.typeu;
@@ -324,7 +327,7 @@ void Session::on_result_plain(const AppendResult& result, const PendingAppend& p
             Ack ack;
             ack.fp = result.fp;
             ack.from = profile_ == ProfileId::kMobileImSdk ? pending.plain->to : kServerUser;
-            ack.to = identity_.user.user;
+            ack.to = identity_->user();
             ack.bridge = pending.plain->bridge;
             ++counters_.acks_out;
             send(Packet(std::move(ack)));
@@ -346,7 +349,7 @@ void Session::on_ack_due(const QosReceiveDaemon::AckDue& due) {
     ack.gap = due.gap;
     ack.acc = std::move(traffic_->accepted);
     traffic_->accepted.clear();
-    ack.to = identity_.user.user;
+    ack.to = identity_->user();
     ++counters_.acks_out;
     send(Packet(std::move(ack)));
 }
@@ -357,7 +360,7 @@ void Session::send_error(int code, std::string message, const Fingerprint& fp, P
     ErrorPacket error;
     error.code = code;
     error.message = std::move(message);
-    error.to = state_ == State::kOnline ? identity_.user.user : kNobody;
+    error.to = state_ == State::kOnline ? identity_->user() : std::string_view(kNobody);
     if (is_v1()) {
         error.fp = fp;
         if (seq != 0) error.seq = seq;
@@ -401,10 +404,15 @@ void Session::push() {
     if (!feed.wants_page()) return;
     ReadRequest request;
     request.ticket = id_;
-    request.app = identity_.user.app;
-    request.user = identity_.user.user;
+    request.app = identity_->app();
+    request.user = identity_->user();
     request.after = feed.page_after();
     if (router_.read(std::move(request))) feed.on_page_requested();
+}
+
+CursorUpdate Session::cursor_update(bool is_plain, Position position) const {
+    return {std::string(identity_->app()), std::string(identity_->user()),
+            std::string(identity_->device()), is_plain, position};
 }
 
 // The client has handled it. The cursor follows, and the sender may be told.
@@ -412,9 +420,8 @@ void Session::on_accepted(const QosSendDaemon::Settled& settled, const Acceptanc
     const Data& message = settled.message;
     ++counters_.handled;
     if (is_v1()) return add_handled(message.seq, message.from, message.conv, message.cseq);
-    router_.advance(
-        CursorUpdate{identity_.user.app, identity_.user.user, identity_.device, true, message.seq});
-    Handled handled{identity_.user, message.seq, message.from, message.conv, message.cseq};
+    router_.advance(cursor_update(true, message.seq));
+    Handled handled{identity_->user_key(), message.seq, message.from, message.conv, message.cseq};
     if (complete(handled)) {
         add_handled(handled.seq, handled.sender, handled.conv, handled.cseq);
     }
@@ -425,7 +432,7 @@ void Session::add_handled(Position seq, const std::string& sender, const std::st
     std::vector<Handled>& handled = traffic_->handled;
     const auto same = find_same(handled, conv, sender);
     if (same == handled.end()) {
-        handled.push_back(Handled{identity_.user, seq, sender, conv, cseq});
+        handled.push_back(Handled{identity_->user_key(), seq, sender, conv, cseq});
     } else {
         same->seq = std::max(same->seq, seq);
         same->cseq = std::max(same->cseq, cseq);
@@ -466,10 +473,7 @@ void Session::report_handled() {
     std::sort(handled.begin(), handled.end(),
               [](const Handled& a, const Handled& b) { return a.seq < b.seq; });
     const Position highest = handled.back().seq;
-    if (is_v1()) {
-        router_.advance(CursorUpdate{identity_.user.app, identity_.user.user, identity_.device,
-                                     false, highest});
-    }
+    if (is_v1()) router_.advance(cursor_update(false, highest));
     if (TraceSink* const sink = router_.trace()) {
         TraceEvent event = trace_event("handled");
         event.h = highest;
@@ -492,7 +496,7 @@ void Session::on_direct(const Data& data) {
 void Session::on_receipt(const Receipt& receipt) {
     if (state_ != State::kOnline || !is_v1()) return;
     Receipt out = receipt;
-    out.to = identity_.user.user;
+    out.to = identity_->user();
     send(Packet(std::move(out)));
     host_.want_flush(*this);
 }

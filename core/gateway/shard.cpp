@@ -35,9 +35,8 @@ const char* name_of(ProfileId profile) {
 
 bool is_meant(const Identity& identity, std::string_view app, std::string_view user,
               std::string_view device) {
-    return (app.empty() || identity.user.app == app) &&
-           (user.empty() || identity.user.user == user) &&
-           (device.empty() || identity.device == device);
+    return (app.empty() || identity.app() == app) && (user.empty() || identity.user() == user) &&
+           (device.empty() || identity.device() == device);
 }
 
 }  // namespace
@@ -89,12 +88,13 @@ public:
         LogContext context;
         context.connection = serial_;
         context.address = address_;
-        context.session = session_.public_id();
+        const std::string session = session_.public_id();
+        context.session = session;
         const Identity& identity = session_.identity();
-        if (!identity.user.user.empty()) {
-            context.app = identity.user.app;
-            context.user = identity.user.user;
-            context.device = identity.device;
+        if (!identity.user().empty()) {
+            context.app = identity.app();
+            context.user = identity.user();
+            context.device = identity.device();
         }
         shard_.shared_.log(level, text, context);
     }
@@ -152,10 +152,10 @@ SessionInfo Shard::Connection::info() const {
     info.profile = name_of(session_.profile_id());
     const Identity& identity = session_.identity();
     if (session_.state() != Session::State::kFresh) {
-        info.app = identity.user.app;
-        info.user = identity.user.user;
-        info.device = identity.device;
-        info.device_class = identity.device_class;
+        info.app = identity.app();
+        info.user = identity.user();
+        info.device = identity.device();
+        info.device_class = identity.device_class();
     }
     info.connected_at = connected_at_;
     info.in_flight = session_.in_flight();

@@ -163,7 +163,7 @@ FakeClient::~FakeClient() {
 
 ProfileId FakeClient::profile() const {
     if (subprotocol_ == ProfileId::kPetrelV1) return subprotocol_;
-    const ProfileId known = session_->identity().profile;
+    const ProfileId known = session_->identity().profile();
     return known == ProfileId::kMobileImSdk ? known : ProfileId::kImSdk;
 }
 
@@ -513,7 +513,7 @@ void GatewayWorld::do_request(Request& request) {
         hosts_[shard]->router.on_append_results({result});
         for (Delivery& delivery : deliveries) {
             Router& home =
-                hosts_[router().home_of(delivery.message->app, delivery.message->to)]->router;
+                hosts_[router().home_of({delivery.message->app, delivery.message->to})]->router;
             home.on_deliveries({std::move(delivery)});
         }
     } else if (auto* open = std::get_if<OpenRequest>(&request)) {
