@@ -26,12 +26,10 @@ Duration two_and_a_half(Duration interval) { return interval * 5 / 2; }
 
 }  // namespace
 
-Session::Session(SessionHost& host, Router& router, Authenticator& authenticator,
-                 const SessionOptions& options, SessionCounters& counters, std::uint64_t connection,
-                 std::string_view subprotocol)
+Session::Session(SessionHost& host, Router& router, const SessionOptions& options,
+                 SessionCounters& counters, std::uint64_t connection, std::string_view subprotocol)
     : host_(host),
       router_(router),
-      authenticator_(authenticator),
       options_(options),
       counters_(counters),
       connection_(connection),
@@ -50,7 +48,8 @@ Session::TokenClock::TokenClock(Session& session, TimePoint ends_at)
     : ends(ends_at), grace(session.timers(), "token", [&session] { session.on_token_timer(); }) {}
 
 Session::SlowCheck::SlowCheck(Session& session)
-    : deadline(session.timers(), "slow reader", [&session] { session.on_slow_check(); }) {}
+    : deadline(session.timers(), "slow reader", [&session] { session.on_slow_check(); }),
+      sent_bytes(session.host_.queued_bytes()) {}
 
 Session::~Session() {
     if (state_ != State::kClosed) on_connection_closed(kCloseAbnormal);
@@ -123,7 +122,7 @@ void Session::flush() {
     }
     if (state_ == State::kOnline && host_.queued_bytes() > 0 && !slow_) {
         slow_ = std::make_unique<SlowCheck>(*this);
-        watch_queue(sent_bytes_ - host_.queued_bytes());
+        watch_queue();
     }
 }
 
@@ -131,10 +130,7 @@ void Session::on_login_deadline() {
     if (opening_->deadline.is_over(now())) close(kCloseNoLogin, "no login in time");
 }
 
-void Session::watch_queue(std::uint64_t drained) {
-    slow_->drained_bytes = drained;
-    slow_->deadline.start(saturating_add(now(), silence_max()));
-}
+void Session::watch_queue() { slow_->deadline.start(saturating_add(now(), silence_max())); }
 
 void Session::drain(std::optional<std::int64_t> window_ms) {
     if (state_ == State::kClosed) return;
@@ -150,10 +146,12 @@ void Session::on_slow_check() {
     const std::size_t queued = host_.queued_bytes();
     if (queued == 0) return slow_.reset();
     if (!slow_->deadline.is_over(now())) return;
-    const std::uint64_t drained = sent_bytes_ - std::min<std::uint64_t>(queued, sent_bytes_);
+    const std::uint64_t sent = slow_->sent_bytes;
+    const std::uint64_t drained = sent - std::min<std::uint64_t>(queued, sent);
     if (drained <= slow_->drained_bytes)
         return close(kCloseSlowReader, "nothing was read for too long");
-    watch_queue(drained);
+    slow_->drained_bytes = drained;
+    watch_queue();
 }
 
 void Session::on_silent() { close(kCloseSilent, "silent for too long"); }
@@ -188,7 +186,7 @@ void Session::transmit(std::string_view text) {
     if (state_ == State::kClosed) return;
     ++counters_.packets_out;
     counters_.bytes_out += text.size();
-    sent_bytes_ += text.size();
+    if (slow_) slow_->sent_bytes += text.size();
     host_.send_text(text);
     const std::size_t queued = host_.queued_bytes();
     if (queued > options_.queued_bytes_max) {
@@ -237,12 +235,13 @@ void Session::dispatch(std::string_view text) {
 
 void Session::on_malformed() {
     ++counters_.malformed;
-    malformed_at_.push_back(now());
+    if (!malformed_at_) malformed_at_ = std::make_unique<std::vector<TimePoint>>();
+    std::vector<TimePoint>& times = *malformed_at_;
+    times.push_back(now());
     const auto is_recent = [&](TimePoint at) { return at + options_.malformed_span >= now(); };
-    malformed_at_.erase(malformed_at_.begin(),
-                        std::find_if(malformed_at_.begin(), malformed_at_.end(), is_recent));
+    times.erase(times.begin(), std::find_if(times.begin(), times.end(), is_recent));
     send_error(static_cast<int>(Errc::kInvalidPacket), "this is not a valid packet", {}, 0, {});
-    if (malformed_at_.size() >= options_.malformed_max) {
+    if (times.size() >= options_.malformed_max) {
         violate("too many frames that are not valid packets");
     }
 }
@@ -263,7 +262,7 @@ void Session::handle(Heartbeat& heartbeat, std::string_view text) {
     response.to = identity_->user();
     if (is_v1() && heartbeat.positions) {
         const Positions& told = *heartbeat.positions;
-        const bool is_news = told.h > rest_.pushed || told.sent > rest_.taken;
+        const bool is_news = told.h > rest_.inbox || told.sent > rest_.taken;
         if (traffic_ || is_news) {
             if (!traffic().send.on_ack(told.h, {})) return violate("h is above what was pushed");
             report_handled();
@@ -276,7 +275,7 @@ void Session::handle(Heartbeat& heartbeat, std::string_view text) {
     if (is_v1()) {
         response.positions = traffic_ ? Positions{traffic_->send.sent_mark(),
                                                   traffic_->receive.rx(), traffic_->receive.h()}
-                                      : Positions{rest_.pushed, rest_.taken, rest_.taken};
+                                      : Positions{rest_.inbox, rest_.taken, rest_.taken};
     }
     send(Packet(std::move(response)));
 }
@@ -393,7 +392,7 @@ void Session::login_again(const Login& login) {
     response.to = identity_->user();
     // The client may have sent it twice and missed the first answer: it is said again as it was.
     if (verdict.code == 0) {
-        if (told_) response.v1 = login_reply();
+        if (is_v1()) response.v1 = login_reply();
         keep_token_end(verdict);
         start_token_clock();
         log(LogLevel::kInfo, "the token was renewed");
@@ -408,9 +407,10 @@ void Session::login_again(const Login& login) {
 }
 
 Authenticator::Verdict Session::verify(const std::string& token) const {
-    return authenticator_.verify(Credentials{identity_->app(), identity_->user(),
-                                             identity_->device(), identity_->device_class(), token},
-                                 router_.wall_ms());
+    return host_.authenticator().verify(
+        Credentials{identity_->app(), identity_->user(), identity_->device(),
+                    identity_->device_class(), token},
+        router_.wall_ms());
 }
 
 // From here on the steady clock counts: a jump of the wall clock ends no session.
@@ -477,24 +477,21 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
     const std::unique_ptr<Opening> opening = std::move(opening_);
     const InboxResume& inbox = opened.inbox;
     if (is_v1()) rest_.taken = std::max(opened.accepted, opening->stream_first - 1);
-    rest_.pushed = inbox.seq;
-    rest_.last = std::max(inbox.last, inbox.seq);
-    if (rest_.last > rest_.pushed && is_receiving()) {
-        traffic().feed.start(rest_.pushed, rest_.last, opened.acked_above);
+    rest_.inbox = inbox.seq;
+    if (inbox.last > inbox.seq && is_receiving()) {
+        traffic().feed.start(inbox.seq, inbox.last, opened.acked_above);
     }
 
     LoginResponse response;
     response.to = identity_->user();
     if (is_v1()) {
-        LoginTold told;
-        told.session = host_.fingerprints().next();
-        told.epoch = Fingerprint::parse(inbox.epoch).value_or(Fingerprint());  // The store's own.
-        told.seq = inbox.seq;
-        told.last = inbox.last;
-        told.accepted = opened.accepted;
-        told.server_ts = router_.wall_ms();
-        told.is_recovered = inbox.recovered;
-        told_ = std::move(told);
+        told_.session = host_.fingerprints().next();
+        told_.epoch = Fingerprint::parse(inbox.epoch).value_or(Fingerprint());  // The store's own.
+        told_.seq = inbox.seq;
+        told_.last = inbox.last;
+        told_.accepted = opened.accepted;
+        told_.server_ts = router_.wall_ms();
+        told_.is_recovered = inbox.recovered;
         response.v1 = login_reply();
     } else if (profile_ == ProfileId::kMobileImSdk) {
         response.first_login_time = static_cast<std::int64_t>(generation_);
@@ -513,20 +510,20 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
 
 LoginReplyV1 Session::login_reply() const {
     LoginReplyV1 reply;
-    reply.session = told_->session.to_string();
+    reply.session = told_.session.to_string();
     reply.generation = generation_;
-    reply.inbox.epoch = told_->epoch.to_string();
-    reply.inbox.seq = told_->seq;
-    reply.inbox.last = told_->last;
-    reply.inbox.recovered = told_->is_recovered;
-    reply.accepted = told_->accepted;
+    reply.inbox.epoch = told_.epoch.to_string();
+    reply.inbox.seq = told_.seq;
+    reply.inbox.last = told_.last;
+    reply.inbox.recovered = told_.is_recovered;
+    reply.accepted = told_.accepted;
     reply.heartbeat_ms =
         std::chrono::duration_cast<std::chrono::milliseconds>(options_.heartbeat).count();
     reply.dedup_horizon_ms = options_.dedup_horizon_ms;
     reply.window = options_.window;
     reply.window_bytes = options_.window_bytes;
     reply.max_payload = options_.payload_max;
-    reply.server_ts = told_->server_ts;
+    reply.server_ts = told_.server_ts;
     return reply;
 }
 
@@ -608,7 +605,8 @@ bool Session::is_consistent() const {
     if (traffic_ && !(traffic_->send.is_consistent() && traffic_->receive.is_consistent())) {
         return false;
     }
-    return malformed_at_.size() <= std::max<std::size_t>(1, options_.malformed_max);
+    const std::size_t malformed = malformed_at_ ? malformed_at_->size() : 0;
+    return malformed <= std::max<std::size_t>(1, options_.malformed_max);
 }
 
 }  // namespace petrel

@@ -39,6 +39,7 @@ public:
     virtual TimerQueue& timers() = 0;
     virtual std::uint64_t random(std::uint64_t low, std::uint64_t high) = 0;
     virtual FingerprintSource& fingerprints() = 0;
+    virtual Authenticator& authenticator() = 0;
     virtual void log(LogLevel level, std::string_view text) = 0;
     // For what one packet needs while it is written; all sessions of a shard share it.
     virtual std::string& scratch() = 0;
@@ -102,9 +103,8 @@ public:
 
     // `connection` grows with every accepted connection of the gateway. `subprotocol` is what the
     // handshake echoed.
-    Session(SessionHost& host, Router& router, Authenticator& authenticator,
-            const SessionOptions& options, SessionCounters& counters, std::uint64_t connection,
-            std::string_view subprotocol);
+    Session(SessionHost& host, Router& router, const SessionOptions& options,
+            SessionCounters& counters, std::uint64_t connection, std::string_view subprotocol);
     ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
@@ -134,7 +134,7 @@ public:
     const Identity& identity() const noexcept { return *identity_; }
     ProfileId profile_id() const noexcept { return profile_; }
     // What the client of a v1 session was told it is, else empty.
-    std::string public_id() const { return told_ ? told_->session.to_string() : std::string(); }
+    std::string public_id() const { return told_.session.to_string(); }
     bool is_at_rest() const noexcept { return !traffic_; }  // Nothing kept of any message.
     std::size_t in_flight() const;
     std::uint64_t backlog() const;  // Messages of the inbox that it has not acked yet.
@@ -163,7 +163,7 @@ private:
     // A deadline of the client's. After a pause of the process it waits until the socket was looked
     // at (section 4.5).
     struct Deadline {
-        Deadline(TimerQueue& timers, std::string_view name, std::function<void()> on_look)
+        Deadline(TimerQueue& timers, const char* name, std::function<void()> on_look)
             : timer(timers, name, std::move(on_look)) {}
         void start(TimePoint at) {
             patience.start(at);
@@ -203,14 +203,14 @@ private:
     struct SlowCheck {
         explicit SlowCheck(Session& session);
         Deadline deadline;
-        std::uint64_t drained_bytes = 0;  // When it was started.
+        std::uint64_t sent_bytes = 0;     // Since it was made, and what was queued then.
+        std::uint64_t drained_bytes = 0;  // Of them, when the deadline was started.
     };
     // Where a session without traffic stands: everything taken is acked, everything pushed is
     // handled.
     struct Rest {
-        Position taken = 0;   // v1: of the client's stream.
-        Position pushed = 0;  // v1: of the user's inbox.
-        Position last = 0;    // The highest in that inbox.
+        Position taken = 0;  // v1: of the client's stream.
+        Position inbox = 0;  // Handled up to here; for whom it is meant, nothing comes behind.
     };
     // What messages under way need.
     struct Traffic {
@@ -278,7 +278,7 @@ private:
     void start_token_clock();
     void on_token_timer();
     void on_slow_check();
-    void watch_queue(std::uint64_t drained);
+    void watch_queue();
     bool is_v1() const noexcept { return profile_ == ProfileId::kPetrelV1; }
     // Whether its client wants the messages of its inbox.
     bool is_receiving() const noexcept { return !is_v1() || client_window_ > 0; }
@@ -316,24 +316,22 @@ private:
 
     SessionHost& host_;
     Router& router_;
-    Authenticator& authenticator_;
     const SessionOptions& options_;
     SessionCounters& counters_;
     const std::uint64_t connection_;
     SessionId id_ = 0;
     State state_ = State::kFresh;
+    bool is_overflowing_ = false;                // queued_bytes_max passed: closed at the flush.
     ProfileId profile_ = ProfileId::kUndecided;  // v1 from the handshake, plain from the login.
     std::shared_ptr<const Identity> identity_;   // Nobody's before the login.
     std::uint64_t generation_ = 0;               // While online.
-    std::optional<LoginTold> told_;              // v1, while online.
+    LoginTold told_;                             // v1, while online.
     std::uint32_t client_window_ = 64;           // v1, of its login.
     std::uint32_t client_window_bytes_ = 1 << 20;
-    std::vector<TimePoint> malformed_at_;  // The last malformed_max.
-    std::unique_ptr<Opening> opening_;     // While kFresh or kDeciding.
-    std::unique_ptr<TokenClock> token_;    // From kDeciding on, of a token that ends.
-    std::unique_ptr<SlowCheck> slow_;      // While something may be stuck on the socket.
-    bool is_overflowing_ = false;          // queued_bytes_max passed: closed at the flush.
-    std::uint64_t sent_bytes_ = 0;
+    std::unique_ptr<std::vector<TimePoint>> malformed_at_;  // The last malformed_max.
+    std::unique_ptr<Opening> opening_;                      // While kFresh or kDeciding.
+    std::unique_ptr<TokenClock> token_;  // From kDeciding on, of a token that ends.
+    std::unique_ptr<SlowCheck> slow_;    // While something may be stuck on the socket.
     SilenceCheck silence_;
     Rest rest_;                         // While there is no traffic_.
     std::unique_ptr<Traffic> traffic_;  // While online, from the first message on.

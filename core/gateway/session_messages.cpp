@@ -67,13 +67,13 @@ Session::Traffic::Traffic(Session& session, const Rest& rest)
       receive(session, session, receive_options()),
       feed(session.options_.feed) {
     const QosSendDaemon::Options options = session.send_options();
-    send.on_online({rest.pushed, options.window_packets_max, options.window_bytes_max});
+    send.on_online({rest.inbox, options.window_packets_max, options.window_bytes_max});
     send.set_writable(!session.is_socket_full());
     if (session.is_v1()) {
         receive.on_online(rest.taken, session.options_.window);
         stream = std::make_shared<const std::string>(session.identity_->stream());
     }
-    feed.start(rest.last, rest.last, {});
+    feed.start(rest.inbox, rest.inbox, {});
 }
 
 Session::Traffic& Session::traffic() {
@@ -96,8 +96,8 @@ bool Session::is_traffic_over(TimePoint now) const {
 void Session::rest_if_traffic_is_over() {
     if (!traffic_ || !is_traffic_over(now())) return;
     rest_.taken = traffic_->receive.rx();
-    rest_.pushed = traffic_->send.highest_acked();
-    rest_.last = traffic_->feed.last();
+    assert(!is_v1() || !is_receiving() || traffic_->send.highest_acked() == traffic_->feed.last());
+    rest_.inbox = traffic_->feed.last();
     traffic_.reset();
     slow_.reset();
 }

@@ -48,17 +48,16 @@ public:
     Connection(Shard& shard, std::uint64_t serial, std::unique_ptr<Transport> transport,
                const PeerInfo& peer)
         : shard_(shard),
-          serial_(serial),
           address_(peer.address),
           connected_at_(shard.wall_ms()),
           place_(peer.place),
           transport_(std::move(transport)),
-          session_(*this, shard.router_, *shard.shared_.authenticator,
-                   shard.shared_.session_options, shard.counters_, serial, peer.subprotocol) {
+          session_(*this, shard.router_, shard.shared_.session_options, shard.counters_, serial,
+                   peer.subprotocol) {
         transport_->set_handler(*this);
     }
 
-    std::uint64_t serial() const { return serial_; }
+    std::uint64_t serial() const { return session_.connection(); }
     Session& session() { return session_; }
     const Session& session() const { return session_; }
     SessionInfo info() const;
@@ -82,11 +81,12 @@ public:
         return std::uniform_int_distribution<std::uint64_t>(low, high)(shard_.random_);
     }
     FingerprintSource& fingerprints() override { return shard_.fingerprints_; }
+    Authenticator& authenticator() override { return *shard_.shared_.authenticator; }
     std::string& scratch() override { return shard_.scratch_; }
     void log(LogLevel level, std::string_view text) override {
         if (!shard_.shared_.log) return;
         LogContext context;
-        context.connection = serial_;
+        context.connection = serial();
         context.address = address_;
         const std::string session = session_.public_id();
         context.session = session;
@@ -134,7 +134,6 @@ public:
 
 private:
     Shard& shard_;
-    const std::uint64_t serial_;
     const std::string address_;
     const WallMillis connected_at_;
     const std::weak_ptr<ConnectionLimits::Place> place_;
@@ -144,7 +143,7 @@ private:
 
 SessionInfo Shard::Connection::info() const {
     SessionInfo info;
-    info.connection = serial_;
+    info.connection = serial();
     info.shard = shard_of(session_.id());
     info.address = address_;
     info.session = session_.public_id();

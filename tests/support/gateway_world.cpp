@@ -151,9 +151,8 @@ FakeClient::FakeClient(GatewayWorld& world, unsigned shard, std::uint64_t serial
                        std::string_view subprotocol)
     : world_(world),
       subprotocol_(subprotocol == kSubprotocolV1 ? ProfileId::kPetrelV1 : ProfileId::kUndecided) {
-    session_ =
-        std::make_unique<Session>(*this, world.router(shard), *world.authenticator_,
-                                  world.options_.session, world.counters_, serial, subprotocol);
+    session_ = std::make_unique<Session>(*this, world.router(shard), world.options_.session,
+                                         world.counters_, serial, subprotocol);
 }
 
 FakeClient::~FakeClient() {
@@ -267,6 +266,8 @@ Duration FakeClient::take_login(const UserKey&) { return world_.account_wait; }
 TimerQueue& FakeClient::timers() { return world_.timers_; }
 std::uint64_t FakeClient::random(std::uint64_t low, std::uint64_t) { return low; }
 FingerprintSource& FakeClient::fingerprints() { return *world_.fingerprints_; }
+
+Authenticator& FakeClient::authenticator() { return *world_.authenticator_; }
 
 std::string& FakeClient::scratch() { return world_.scratch_; }
 

@@ -119,6 +119,7 @@ private:
     TimerQueue& timers() override;
     std::uint64_t random(std::uint64_t low, std::uint64_t high) override;
     FingerprintSource& fingerprints() override;
+    Authenticator& authenticator() override;
     std::string& scratch() override;
     void log(LogLevel, std::string_view) override {}
     Duration take_login() override;

@@ -9,7 +9,7 @@ using namespace petrel;
 
 namespace {
 
-using Places = std::vector<std::unique_ptr<ConnectionLimits::Place>>;
+using Places = std::vector<std::shared_ptr<ConnectionLimits::Place>>;
 
 // How many of ten from `address` get a place.
 int taken_of_ten(ConnectionLimits& limits, Places& places, const char* address) {
