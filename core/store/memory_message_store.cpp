@@ -18,8 +18,8 @@ namespace {
 // message of 200, dedup row included.)
 constexpr std::size_t kMessageBytes = 500;
 constexpr std::size_t kDedupBytes = 80;
-// Of more than some thousand users at once each row is copied out and in.
-constexpr std::size_t kUserRowsCachedMax = 4096;
+// Beyond that many in use at once (two or three a user) they are copied out and in.
+constexpr std::size_t kUserRowsCachedMax = 2048;
 
 class MemoryTables final : public MessageTables {
 public:
