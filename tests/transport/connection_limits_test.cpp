@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <memory>
+#include <ostream>
 #include <vector>
 
 using namespace petrel;
