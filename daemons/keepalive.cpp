@@ -235,7 +235,7 @@ std::string_view to_string(KeepaliveDaemon::State state) noexcept {
 SilenceCheck::SilenceCheck(DaemonContext& context, Listener& listener, Options options)
     : context_(context),
       listener_(listener),
-      options_(options),
+      silence_max_(options.silence_max),
       patience_(options.late),
       timer_(context.timers(), "silence", [this] { on_timer(); }) {}
 
@@ -246,7 +246,7 @@ void SilenceCheck::start() {
 }
 
 void SilenceCheck::start(Duration silence_max) {
-    options_.silence_max = silence_max;
+    silence_max_ = silence_max;
     start();
 }
 
@@ -261,7 +261,7 @@ bool SilenceCheck::is_consistent() const {
 }
 
 TimePoint SilenceCheck::deadline() const {
-    return saturating_add(last_inbound_, std::max(options_.silence_max, Duration::zero()));
+    return saturating_add(last_inbound_, std::max(silence_max_, Duration::zero()));
 }
 
 void SilenceCheck::on_timer() {

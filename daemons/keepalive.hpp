@@ -140,7 +140,7 @@ private:
 
     DaemonContext& context_;
     Listener& listener_;
-    Options options_;
+    Duration silence_max_;
     TimePoint last_inbound_{};  // While the timer runs.
     Patience patience_;         // Of the deadline as it was when the timer was armed.
     Timer timer_;

@@ -93,6 +93,10 @@ public:
     // End of an event-loop turn: what is due leaves here.
     void flush();
 
+    // Positions: whatever was taken is handled and said; one made anew would go on the same way.
+    bool is_at_rest() const noexcept {
+        return h_said_ == rx_ && !must_say_ && !gap_said_at_ && !plain_;
+    }
     std::uint64_t duplicates() const noexcept { return duplicates_; }
     std::uint64_t gaps() const noexcept { return gaps_; }
     bool is_consistent() const;

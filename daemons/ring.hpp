@@ -1,14 +1,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <utility>
-#include <vector>
 
 namespace petrel {
 
 // A queue that holds no memory until it is used, and little once it is empty again: std::deque
-// takes half a kilobyte for nothing, which ten thousand idle sessions feel. T() must be cheap and
-// hold nothing. Thread-compatible.
+// takes half a kilobyte for nothing, which ten thousand idle sessions feel. At most 2^31 items. T()
+// must be cheap and hold nothing. Thread-compatible.
 template <class T>
 class Ring {
 public:
@@ -20,7 +21,7 @@ public:
     const T& operator[](std::size_t index) const { return slots_[place_of(index)]; }
 
     void push_back(T value) {
-        if (size_ == slots_.size()) grow();
+        if (size_ == capacity_) grow();
         slots_[place_of(size_)] = std::move(value);
         ++size_;
     }
@@ -30,8 +31,9 @@ public:
         if (--size_ == 0) clear();
     }
     void clear() {
-        if (slots_.size() > kKept) {
-            std::vector<T>().swap(slots_);
+        if (capacity_ > kKept) {
+            slots_.reset();
+            capacity_ = 0;
         } else {
             for (; size_ > 0; --size_) slots_[place_of(size_ - 1)] = T();
         }
@@ -39,20 +41,25 @@ public:
     }
 
 private:
-    static constexpr std::size_t kFirst = 4;  // Slots; doubled from there.
-    static constexpr std::size_t kKept = 64;  // More go once it is empty.
+    static constexpr std::uint32_t kFirst = 4;  // Slots; doubled from there.
+    static constexpr std::uint32_t kKept = 64;  // More go once it is empty.
 
-    std::size_t place_of(std::size_t index) const { return (head_ + index) & (slots_.size() - 1); }
+    std::uint32_t place_of(std::size_t index) const {
+        return static_cast<std::uint32_t>(head_ + index) & (capacity_ - 1);
+    }
     void grow() {
-        std::vector<T> larger(slots_.empty() ? kFirst : slots_.size() * 2);
-        for (std::size_t i = 0; i < size_; ++i) larger[i] = std::move(slots_[place_of(i)]);
+        const std::uint32_t capacity = capacity_ == 0 ? kFirst : capacity_ * 2;
+        auto larger = std::make_unique<T[]>(capacity);
+        for (std::uint32_t i = 0; i < size_; ++i) larger[i] = std::move(slots_[place_of(i)]);
         slots_ = std::move(larger);
+        capacity_ = capacity;
         head_ = 0;
     }
 
-    std::vector<T> slots_;  // A power of two, or none.
-    std::size_t head_ = 0;
-    std::size_t size_ = 0;
+    std::unique_ptr<T[]> slots_;
+    std::uint32_t capacity_ = 0;  // A power of two, or none.
+    std::uint32_t head_ = 0;
+    std::uint32_t size_ = 0;
 };
 
 }  // namespace petrel

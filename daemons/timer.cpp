@@ -12,7 +12,7 @@ constexpr std::size_t kChildren = 4;  // Of a heap's entry: half the levels of t
 
 }  // namespace
 
-Timer::Timer(TimerQueue& queue, std::string_view name, std::function<void()> on_expired)
+Timer::Timer(TimerQueue& queue, const char* name, std::function<void()> on_expired)
     : queue_(queue), name_(name), on_expired_(std::move(on_expired)) {
     assert(on_expired_);
 }
@@ -29,8 +29,12 @@ void Timer::start(Duration after) {
 void Timer::start_at(TimePoint deadline) {
     // Not before now: what a callback starts then sorts behind all that was due already, which is
     // how advance_to knows where to end.
-    deadline_ = std::max(deadline, queue_.now());
-    queue_.start(*this);
+    queue_.start(*this, std::max(deadline, queue_.now()));
+}
+
+TimePoint Timer::deadline() const {
+    assert(is_running());
+    return queue_.heap_[heap_index_].deadline;
 }
 
 void Timer::stop() {
@@ -68,8 +72,8 @@ void TimerQueue::fire(Timer& timer) {
     firing_ = nullptr;
 }
 
-void TimerQueue::start(Timer& timer) {
-    const Entry entry{timer.deadline_, next_order_++, &timer};
+void TimerQueue::start(Timer& timer, TimePoint deadline) {
+    const Entry entry{deadline, next_order_++, &timer};
     if (!timer.is_running()) {
         heap_.emplace_back();
         sift_up(heap_.size() - 1, entry);
@@ -96,7 +100,7 @@ void TimerQueue::remove(Timer& timer) {
 
 void TimerQueue::place(std::size_t index, const Entry& entry) {
     heap_[index] = entry;
-    entry.timer->heap_index_ = index;
+    entry.timer->heap_index_ = static_cast<std::uint32_t>(index);
 }
 
 void TimerQueue::sift_up(std::size_t index, const Entry& entry) {

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <string_view>
 #include <vector>
 
 namespace petrel {
@@ -27,7 +26,8 @@ class TimerQueue;
 // Destroying it stops it. Must not outlive its queue. Thread-compatible.
 class Timer {
 public:
-    Timer(TimerQueue& queue, std::string_view name, std::function<void()> on_expired);
+    // `name`: a literal, for who debugs.
+    Timer(TimerQueue& queue, const char* name, std::function<void()> on_expired);
     ~Timer();
     Timer(const Timer&) = delete;
     Timer& operator=(const Timer&) = delete;
@@ -36,18 +36,17 @@ public:
     void start_at(TimePoint deadline);  // In the past counts as now.
     void stop();                        // Idempotent.
     bool is_running() const noexcept { return heap_index_ != kNotQueued; }
-    TimePoint deadline() const noexcept { return deadline_; }  // While it runs.
-    std::string_view name() const noexcept { return name_; }
+    TimePoint deadline() const;  // While it runs.
+    const char* name() const noexcept { return name_; }
 
 private:
     friend class TimerQueue;
-    static constexpr std::size_t kNotQueued = static_cast<std::size_t>(-1);
+    static constexpr std::uint32_t kNotQueued = static_cast<std::uint32_t>(-1);
 
     TimerQueue& queue_;
-    std::string_view name_;  // A literal.
+    const char* name_;
     std::function<void()> on_expired_;
-    TimePoint deadline_{};
-    std::size_t heap_index_ = kNotQueued;
+    std::uint32_t heap_index_ = kNotQueued;
 };
 
 // All timers of one owner, earliest first. Thread-compatible.
@@ -81,7 +80,7 @@ private:
     };
 
     void fire(Timer& timer);
-    void start(Timer& timer);
+    void start(Timer& timer, TimePoint deadline);
     void remove(Timer& timer);
     void place(std::size_t index, const Entry& entry);
     void sift_up(std::size_t index, const Entry& entry);

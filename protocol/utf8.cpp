@@ -87,7 +87,7 @@ bool Utf8Stream::feed(std::string_view piece) noexcept {
     if (!is_valid_utf8(piece.substr(0, piece.size() - cut))) return false;
     if (cut == 0) return true;
     std::memcpy(kept_, piece.data() + piece.size() - cut, cut);
-    kept_size_ = cut;
+    kept_size_ = static_cast<std::uint8_t>(cut);
     return is_begin(kept_, cut);
 }
 

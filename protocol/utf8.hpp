@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 namespace petrel {
@@ -19,7 +20,7 @@ private:
     bool end_kept(std::string_view& piece) noexcept;
 
     unsigned char kept_[4]{};  // A character that is not whole yet.
-    std::size_t kept_size_ = 0;
+    std::uint8_t kept_size_ = 0;
 };
 
 }  // namespace petrel

@@ -12,20 +12,22 @@ struct ConnectionLimits::Counts {
     std::size_t connections = 0;
     std::size_t before_login = 0;
     std::size_t refused = 0;
-    std::unordered_map<std::string, std::size_t> by_address;  // At most connections_max entries.
+    using ByAddress = std::unordered_map<std::string, std::size_t>;
+    ByAddress by_address;  // At most connections_max entries.
 };
 
 class ConnectionLimits::CountedPlace final : public Place {
 public:
-    CountedPlace(std::shared_ptr<Counts> counts, std::string address)
-        : counts_(std::move(counts)), address_(std::move(address)) {}
+    // `of_address` stays in its place until the last place of it is given back.
+    CountedPlace(std::shared_ptr<Counts> counts, Counts::ByAddress::value_type& of_address)
+        : counts_(std::move(counts)), of_address_(of_address) {}
 
     ~CountedPlace() override {
         const std::lock_guard<std::mutex> lock(counts_->mutex);
         --counts_->connections;
         if (!has_logged_in_) --counts_->before_login;
-        const auto found = counts_->by_address.find(address_);
-        if (--found->second == 0) counts_->by_address.erase(found);
+        if (--of_address_.second > 0) return;
+        counts_->by_address.erase(counts_->by_address.find(of_address_.first));
     }
 
     void on_login() override {
@@ -35,7 +37,7 @@ public:
 
 private:
     const std::shared_ptr<Counts> counts_;
-    const std::string address_;
+    Counts::ByAddress::value_type& of_address_;
     bool has_logged_in_ = false;
 };
 
@@ -44,8 +46,8 @@ ConnectionLimits::ConnectionLimits(const Options& options)
 
 ConnectionLimits::~ConnectionLimits() = default;
 
-std::unique_ptr<ConnectionLimits::Place> ConnectionLimits::take(std::string_view address) {
-    std::string group = address_group(address);
+std::shared_ptr<ConnectionLimits::Place> ConnectionLimits::take(std::string_view address) {
+    const std::string group = address_group(address);
     const std::lock_guard<std::mutex> lock(counts_->mutex);
     const auto found = counts_->by_address.find(group);
     const std::size_t of_address = found == counts_->by_address.end() ? 0 : found->second;
@@ -57,8 +59,9 @@ std::unique_ptr<ConnectionLimits::Place> ConnectionLimits::take(std::string_view
     }
     ++counts_->connections;
     ++counts_->before_login;
-    ++counts_->by_address[group];
-    return std::make_unique<CountedPlace>(counts_, std::move(group));
+    const auto counted = counts_->by_address.try_emplace(group).first;
+    ++counted->second;
+    return std::make_shared<CountedPlace>(counts_, *counted);
 }
 
 std::size_t ConnectionLimits::connections() const {

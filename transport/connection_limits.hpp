@@ -35,7 +35,7 @@ public:
     ConnectionLimits& operator=(const ConnectionLimits&) = delete;
 
     // `address`: an IP address, with or without a port. nullptr: no room.
-    std::unique_ptr<Place> take(std::string_view address);
+    std::shared_ptr<Place> take(std::string_view address);
 
     const Options& options() const { return options_; }
     std::size_t connections() const;

@@ -45,9 +45,9 @@ void NativeLink::send(std::string_view text) {
     append(ws::Opcode::kText, text, chunk.frames);
     chunk.bytes += text.size();
     ++chunk.packets;
-    queued_bytes_ += text.size();
-    ++queued_packets_;
-    is_drain_due_ = is_drain_due_ || queued_bytes_ > 0;
+    queue_->bytes += text.size();
+    ++queue_->packets;
+    is_drain_due_ = is_drain_due_ || queue_->bytes > 0;
     schedule();
 }
 
@@ -220,9 +220,9 @@ void NativeLink::on_event(const ws::FrameReader::Event& event) {
 
 void NativeLink::on_ping(std::string_view payload) {
     if (state_ != State::kOpen || is_write_dead_) return;
-    if (pong_bytes_ + payload.size() > kPongQueueBytesMax) {
+    if (queue_ && queue_->pong_bytes + payload.size() > kPongQueueBytesMax) {
         // RFC 6455 section 5.5.3: it is enough to answer the latest.
-        late_ping_ = std::make_unique<std::string>(payload);
+        queue_->late_ping = std::make_unique<std::string>(payload);
         return;
     }
     Chunk& chunk = chunk_for(payload.size());
@@ -230,7 +230,7 @@ void NativeLink::on_ping(std::string_view payload) {
     append(ws::Opcode::kPong, payload, chunk.frames);
     const std::size_t added = chunk.frames.size() - before;
     chunk.pong_bytes += added;
-    pong_bytes_ += added;
+    queue_->pong_bytes += added;
     schedule();
 }
 
@@ -288,12 +288,14 @@ void NativeLink::write_raw(std::string_view bytes) {
 
 // The last chunk, or a new one: what is under way is not appended to, so that it ends.
 NativeLink::Chunk& NativeLink::chunk_for(std::size_t size) {
-    const bool is_under_way = chunks_.size() == 1 && (sent_ > 0 || is_waiting_writable_);
-    if (chunks_.empty() || is_under_way || chunks_.back().frames.size() + size > kWriteBytes) {
-        chunks_.emplace_back();
-        chunks_.back().frames = loop_.take_buffer();
+    if (!queue_) queue_ = std::make_unique<Queue>();
+    std::vector<Chunk>& chunks = queue_->chunks;
+    const bool is_under_way = chunks.size() == 1 && (queue_->sent > 0 || is_waiting_writable_);
+    if (chunks.empty() || is_under_way || chunks.back().frames.size() + size > kWriteBytes) {
+        chunks.emplace_back();
+        chunks.back().frames = loop_.take_buffer();
     }
-    return chunks_.back();
+    return chunks.back();
 }
 
 void NativeLink::schedule() {
@@ -308,13 +310,14 @@ void NativeLink::flush() {
 }
 
 void NativeLink::write_queue() {
-    while (!chunks_.empty() && !is_waiting_writable_ && !is_shaking_hands_) {
-        const std::string& frames = chunks_.front().frames;
-        const Io io = stream_.write(frames.data() + sent_, frames.size() - sent_);
+    while (queue_ && !is_waiting_writable_ && !is_shaking_hands_) {
+        const std::string& frames = queue_->chunks.front().frames;
+        std::size_t& sent = queue_->sent;
+        const Io io = stream_.write(frames.data() + sent, frames.size() - sent);
         switch (io.status) {
             case Io::Status::kDone:
-                sent_ += io.size;
-                if (sent_ == frames.size()) end_chunk();
+                sent += io.size;
+                if (sent == frames.size()) end_chunk();
                 break;
             case Io::Status::kWantWrite: wait_writable(); return;
             case Io::Status::kWantRead: writes_when_readable_ = true; return;
@@ -325,29 +328,26 @@ void NativeLink::write_queue() {
 }
 
 void NativeLink::end_chunk() {
-    Chunk& chunk = chunks_.front();
-    queued_bytes_ -= chunk.bytes;
-    queued_packets_ -= chunk.packets;
-    pong_bytes_ -= chunk.pong_bytes;
-    sent_ = 0;
+    Chunk& chunk = queue_->chunks.front();
+    queue_->bytes -= chunk.bytes;
+    queue_->packets -= chunk.packets;
+    queue_->pong_bytes -= chunk.pong_bytes;
+    queue_->sent = 0;
     loop_.give_buffer(std::move(chunk.frames));
-    if (chunks_.size() == 1) {
-        std::vector<Chunk>().swap(chunks_);
-    } else {
-        chunks_.erase(chunks_.begin());
-    }
-    if (!late_ping_ || pong_bytes_ > 0) return;
-    const auto ping = std::move(late_ping_);
-    on_ping(*ping);
+    queue_->chunks.erase(queue_->chunks.begin());
+    std::unique_ptr<std::string> ping;
+    if (queue_->pong_bytes == 0) ping = std::move(queue_->late_ping);
+    if (queue_->chunks.empty()) queue_.reset();
+    if (ping) on_ping(*ping);
 }
 
 void NativeLink::after_write() {
     write_queue();
     if (state_ == State::kParting) {
-        if (!chunks_.empty()) return;
+        if (queue_) return;
         finish(std::move(*parting_));
         linger();
-    } else if (state_ == State::kOpen && is_drain_due_ && queued_bytes_ == 0) {
+    } else if (state_ == State::kOpen && is_drain_due_ && queued_bytes() == 0) {
         is_drain_due_ = false;
         if (handler_) handler_->on_drained();
     }
@@ -361,10 +361,9 @@ void NativeLink::on_write_failed() {
 }
 
 void NativeLink::forget_queue() {
-    for (Chunk& chunk : chunks_) loop_.give_buffer(std::move(chunk.frames));
-    std::vector<Chunk>().swap(chunks_);
-    late_ping_.reset();
-    sent_ = queued_bytes_ = queued_packets_ = pong_bytes_ = 0;
+    if (!queue_) return;
+    for (Chunk& chunk : queue_->chunks) loop_.give_buffer(std::move(chunk.frames));
+    queue_.reset();
 }
 
 // ---- time, and the end ----

@@ -40,8 +40,8 @@ public:
     void send(std::string_view text);
     void close(std::uint16_t code, std::string_view reason);
     void detach();  // The Transport goes.
-    std::size_t queued_bytes() const { return queued_bytes_; }
-    std::size_t queued_packets() const { return queued_packets_; }
+    std::size_t queued_bytes() const { return queue_ ? queue_->bytes : 0; }
+    std::size_t queued_packets() const { return queue_ ? queue_->packets : 0; }
 
     void flush();  // By NativeLoop, once after flush_soon().
 
@@ -83,6 +83,14 @@ private:
         std::size_t packets = 0;
         std::size_t pong_bytes = 0;
     };
+    struct Queue {
+        std::vector<Chunk> chunks;
+        std::size_t sent = 0;   // Of the first chunk.
+        std::size_t bytes = 0;  // Of all, as of each.
+        std::size_t packets = 0;
+        std::size_t pong_bytes = 0;
+        std::unique_ptr<std::string> late_ping;  // The last for which there was no room.
+    };
 
     void wait_readable();
     void read_on_soon();
@@ -115,13 +123,8 @@ private:
     std::unique_ptr<SteadyTimer> timer_;  // While a handshake or the end runs.
     Transport::Handler* handler_;
     ws::FrameReader reader_;
-    std::vector<Chunk> chunks_;
-    std::size_t sent_ = 0;  // Of the first chunk.
-    std::size_t queued_bytes_ = 0;
-    std::size_t queued_packets_ = 0;
-    std::size_t pong_bytes_ = 0;              // Queued.
-    std::unique_ptr<std::string> late_ping_;  // The last for which there was no room.
-    std::unique_ptr<CloseInfo> parting_;      // While kParting.
+    std::unique_ptr<Queue> queue_;        // While something is to be written.
+    std::unique_ptr<CloseInfo> parting_;  // While kParting.
     std::size_t lingered_bytes_ = 0;
     std::uint32_t timer_number_ = 0;
     std::uint16_t close_code_ = 0;  // Of our close frame, once state_ is kClosing.

@@ -122,12 +122,11 @@ FrameReader::Event FrameReader::next(char*& at, char* end) {
             const Event event = begin_frame(header);
             if (event.kind != Kind::kNothing) return event;
         }
-        const auto size = static_cast<std::size_t>(
-            std::min<std::uint64_t>(left_, static_cast<std::size_t>(end - at)));
+        const std::size_t size = std::min<std::size_t>(left_, static_cast<std::size_t>(end - at));
         if (size == 0 && left_ > 0) break;
         char* const data = at;
         at += size;
-        left_ -= size;
+        left_ -= static_cast<std::uint32_t>(size);
         if (is_masked_frame_) {
             apply_mask(data, size, mask_);
             if (left_ > 0) mask_ = turned(mask_, size);
@@ -187,7 +186,7 @@ bool FrameReader::take_header(char*& at, char* end, Header& header) noexcept {
 FrameReader::Event FrameReader::begin_frame(const Header& header) {
     if (header.has_reserved_bits) return fault(kProtocolError, "a reserved bit is set");
     if (!is_known(header.opcode)) return fault(kProtocolError, "a reserved opcode");
-    if (header.is_masked != options_.is_masked) {
+    if (header.is_masked != is_masked_) {
         return fault(kProtocolError, header.is_masked ? "a server's frame with a mask"
                                                       : "a client's frame without a mask");
     }
@@ -207,15 +206,15 @@ FrameReader::Event FrameReader::begin_frame(const Header& header) {
             is_text_ = header.opcode == Opcode::kText;
         }
         // Not as a sum: that could wrap.
-        if (header.length > options_.message_bytes_max - message_bytes_) {
+        if (header.length > message_bytes_max_ - message_bytes_) {
             return fault(kTooBig, "a message above the limit");
         }
-        message_bytes_ += static_cast<std::size_t>(header.length);
+        message_bytes_ += static_cast<std::uint32_t>(header.length);
         is_in_message_ = !header.is_final;
         is_final_ = header.is_final;
     }
     opcode_ = header.opcode;
-    left_ = header.length;
+    left_ = static_cast<std::uint32_t>(header.length);  // Within the limits above.
     mask_ = header.mask;
     is_masked_frame_ = header.is_masked;
     is_in_frame_ = true;
@@ -232,16 +231,18 @@ FrameReader::Event FrameReader::take_data(char* data, std::size_t size) {
         return event;
     }
     if (!utf8_.feed({data, size})) return fault(kNotUtf8, "text that is not UTF-8");
-    if (is_end && message_.empty()) return end_message({data, size});
-    if (message_.empty()) {
+    const bool is_first = !kept_ || kept_->message.empty();
+    if (is_end && is_first) return end_message({data, size});
+    std::string& message = kept().message;
+    if (is_first) {
         // What a header announces is not yet worth its memory.
-        constexpr std::size_t kReserveMax = 65'536;
-        message_.reserve(std::min(message_bytes_, kReserveMax));
+        constexpr std::uint32_t kReserveMax = 65'536;
+        message.reserve(std::min(message_bytes_, kReserveMax));
     }
-    message_.append(data, size);
+    message.append(data, size);
     if (!is_end) return {};
     is_kept_read_ = true;
-    return end_message(message_);
+    return end_message(message);
 }
 
 FrameReader::Event FrameReader::end_message(std::string_view text) {
@@ -254,11 +255,11 @@ FrameReader::Event FrameReader::end_message(std::string_view text) {
 
 FrameReader::Event FrameReader::take_control(char* data, std::size_t size) {
     std::string_view payload{data, size};
-    if (is_in_frame_ || !control_.empty()) {
-        control_.append(payload);
+    if (is_in_frame_ || (kept_ && !kept_->control.empty())) {
+        kept().control.append(payload);
         if (is_in_frame_) return {};
         is_kept_read_ = true;
-        payload = control_;
+        payload = kept_->control;
     }
     if (opcode_ == Opcode::kClose) return read_close(payload);
     Event event;
@@ -282,12 +283,19 @@ FrameReader::Event FrameReader::read_close(std::string_view payload) const {
     return event;
 }
 
+FrameReader::Kept& FrameReader::kept() {
+    if (!kept_) kept_ = std::make_unique<Kept>();
+    return *kept_;
+}
+
 // A connection that says nothing costs nothing.
 void FrameReader::forget_kept() noexcept {
     is_kept_read_ = false;
-    // A control frame may come while a message is under way.
-    if (!is_in_message_) std::string().swap(message_);
-    std::string().swap(control_);
+    if (is_in_message_) {
+        std::string().swap(kept_->control);
+    } else {
+        kept_.reset();
+    }
 }
 
 }  // namespace petrel::ws

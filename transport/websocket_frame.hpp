@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -58,11 +60,10 @@ public:
         std::string_view payload;  // Valid until the next call. kClose: the reason; kFault: why.
     };
 
-    explicit FrameReader(Options options) : options_(options) {
-        if (options_.message_bytes_max > kMessageBytesMax) {
-            options_.message_bytes_max = kMessageBytesMax;
-        }
-    }
+    explicit FrameReader(Options options)
+        : message_bytes_max_(
+              static_cast<std::uint32_t>(std::min(options.message_bytes_max, kMessageBytesMax))),
+          is_masked_(options.is_masked) {}
 
     // Reads on from `at`, which moves; unmasks in place.
     Event next(char*& at, char* end);
@@ -79,6 +80,12 @@ private:
         Mask mask{};
     };
 
+    // What has come of what is not whole yet.
+    struct Kept {
+        std::string message;
+        std::string control;  // One may come while a message is under way.
+    };
+
     static Header read_header(const unsigned char* bytes, std::size_t size) noexcept;
     bool take_header(char*& at, char* end, Header& header) noexcept;
     Event begin_frame(const Header& header);
@@ -86,13 +93,14 @@ private:
     Event take_control(char* data, std::size_t size);
     Event end_message(std::string_view text);
     Event read_close(std::string_view payload) const;
+    Kept& kept();
     void forget_kept() noexcept;
 
-    Options options_;
-    std::uint64_t left_ = 0;         // Of the payload of the frame that is being read.
-    std::size_t message_bytes_ = 0;  // Of the message so far, this frame's whole length included.
-    std::string message_;            // Text that came in several pieces.
-    std::string control_;            // A control frame's that did.
+    const std::uint32_t message_bytes_max_;
+    std::uint32_t left_ = 0;           // Of the payload of the frame that is being read.
+    std::uint32_t message_bytes_ = 0;  // Of the message so far, this frame's whole length included.
+    std::unique_ptr<Kept> kept_;       // While something came in pieces, until it has been read.
+    const bool is_masked_;             // Each frame must be, or none.
     std::array<unsigned char, kFrameHeaderBytesMax> header_{};  // One that is not whole yet.
     std::uint8_t header_size_ = 0;
     Mask mask_{};  // Of this frame, turned to the next byte.
@@ -102,7 +110,7 @@ private:
     bool is_final_ = false;
     bool is_in_message_ = false;  // Between the first frame of a message and its last.
     bool is_text_ = false;        // That message is one.
-    bool is_kept_read_ = false;   // message_ or control_ was handed up.
+    bool is_kept_read_ = false;   // Something of kept_ was handed up.
     Utf8Stream utf8_;
 };
 

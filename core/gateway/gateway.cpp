@@ -266,7 +266,7 @@ void Gateway::on_committed(std::vector<AppendResult>&& results,
         }
         for (Delivery& delivery : deliveries) {
             const StoredMessage& message = *delivery.message;
-            const unsigned home = shards_[0]->router().home_of(message.app, message.to);
+            const unsigned home = shards_[0]->router().home_of({message.app, message.to});
             parts[home].deliveries.push_back(std::move(delivery));
         }
     }

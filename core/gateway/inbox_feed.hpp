@@ -47,6 +47,8 @@ public:
     void on_page_requested() { is_reading_ = true; }
 
     Position last() const noexcept { return last_; }
+    // Nothing is to come but fresh deliveries: one started at last() would do as well.
+    bool is_at_rest() const { return !is_reading_ && queue_.empty() && queued_to_ == last_; }
 
 private:
     static std::size_t bytes_of(const Delivery& delivery) {

@@ -32,8 +32,8 @@ public:
 
 private:
     std::mutex mutex_;
-    RateTable<std::string> addresses_;
-    RateTable<std::string> accounts_;
+    RateTable addresses_;
+    RateTable accounts_;
 };
 
 }  // namespace petrel

@@ -4,9 +4,9 @@ namespace petrel {
 namespace {
 
 bool exclude_each_other(SessionPolicy policy, const Identity& a, const Identity& b) {
-    if (a.device == b.device) return true;
+    if (a.device() == b.device()) return true;
     if (policy == SessionPolicy::kSingle) return true;
-    return policy == SessionPolicy::kOnePerClass && a.device_class == b.device_class;
+    return policy == SessionPolicy::kOnePerClass && a.device_class() == b.device_class();
 }
 
 }  // namespace
@@ -15,7 +15,7 @@ LoginDecision decide_login(SessionPolicy policy, const LoginAsk& ask,
                            const std::vector<LiveSession>& live) {
     LoginDecision decision;
     for (const LiveSession& other : live) {
-        if (!exclude_each_other(policy, ask.identity, other.identity)) continue;
+        if (!exclude_each_other(policy, *ask.identity, *other.identity)) continue;
         if (ask.generation != 0 && ask.generation < other.generation) {
             decision.losers.clear();
             decision.code = static_cast<int>(Errc::kSuperseded);

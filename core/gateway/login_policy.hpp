@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,7 @@ struct LiveSession {
     SessionId session = 0;
     std::uint64_t connection = 0;
     std::uint64_t generation = 0;
-    Identity identity;
+    std::shared_ptr<const Identity> identity;
 };
 
 struct LoginDecision {

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <iterator>
 #include <list>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -43,14 +45,13 @@ private:
 
 // A rate for each key, of a bounded number of keys: beyond, the one that was used longest ago is
 // forgotten, and begins with a full bucket again. Thread-compatible.
-template <class Key>
 class RateTable {
 public:
     RateTable(Rate rate, std::size_t keys_max)
         : rate_(rate), keys_max_(std::max<std::size_t>(1, keys_max)) {}
 
     // Takes one: zero. Or nothing, and the time after which there is one again.
-    Duration take(const Key& key, TimePoint now) {
+    Duration take(const std::string& key, TimePoint now) {
         if (rate_.interval <= Duration::zero()) return Duration::zero();
         const auto found = places_.find(key);
         if (found != places_.end()) {
@@ -58,7 +59,7 @@ public:
         } else {
             forget(now);
             entries_.emplace_back(key, RateLimit{});
-            places_.emplace(key, std::prev(entries_.end()));
+            places_.emplace(entries_.back().first, std::prev(entries_.end()));
         }
         RateLimit& limit = entries_.back().second;
         return limit.take(now, rate_) ? Duration::zero() : limit.time_until(1, now, rate_);
@@ -67,7 +68,7 @@ public:
     std::size_t size() const { return entries_.size(); }
 
 private:
-    using Entry = std::pair<Key, RateLimit>;
+    using Entry = std::pair<const std::string, RateLimit>;
 
     // Full buckets are as good as none: a few at each new key, so that the table shrinks again.
     void forget(TimePoint now) {
@@ -83,7 +84,7 @@ private:
     const Rate rate_;
     const std::size_t keys_max_;
     std::list<Entry> entries_;  // The longest unused first.
-    std::unordered_map<Key, typename std::list<Entry>::iterator> places_;
+    std::unordered_map<std::string_view, std::list<Entry>::iterator> places_;  // Keys: in entries_.
 };
 
 }  // namespace petrel

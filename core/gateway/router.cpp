@@ -9,20 +9,24 @@ namespace petrel {
 namespace {
 
 // Unambiguous whatever the names hold.
-std::string device_key(const UserKey& user, const std::string& device) {
+std::string device_key(const UserRef& user, std::string_view device) {
     std::string key = std::to_string(user.app.size()) + ' ' + std::to_string(user.user.size());
     return key.append(" ").append(user.app).append(user.user).append(device);
 }
 
 }  // namespace
 
+std::size_t Router::waiting_of(const UserEntry& entry) {
+    return entry.waiting ? entry.waiting->size() : 0;
+}
+
 Router::Router(RouterHost& host, Options options) : host_(host), options_(options) {}
 
-unsigned Router::home_of(std::string_view app, std::string_view user) const {
+unsigned Router::home_of(const UserRef& user) const {
     if (options_.shards <= 1) return 0;
     // FNV-1a: the same on every shard, unlike std::hash by contract.
     std::uint64_t hash = 14'695'981'039'346'656'037u;
-    for (const std::string_view part : {app, std::string_view("\0", 1), user}) {
+    for (const std::string_view part : {user.app, std::string_view("\0", 1), user.user}) {
         for (const char c : part)
             hash = (hash ^ static_cast<unsigned char>(c)) * 1'099'511'628'211u;
     }
@@ -35,22 +39,23 @@ SessionId Router::add(RoutedSession& session) {
     return id;
 }
 
-void Router::remove(SessionId id, const UserKey* user) {
+void Router::remove(SessionId id, const Identity* user) {
     if (sessions_.erase(id) == 0) return;
-    if (user != nullptr) send(home_of(user->app, user->user), SessionGone{id, *user});
+    if (user != nullptr) send(home_of(user->user_ref()), SessionGone{id, user->user_key()});
 }
 
 void Router::login(LoginAsk ask) {
-    const unsigned home = home_of(ask.identity.user.app, ask.identity.user.user);
+    const unsigned home = home_of(ask.identity->user_ref());
     send(home, std::move(ask));
 }
 
-void Router::send_direct(const UserKey& to, Data data) {
-    send(home_of(to.app, to.user), DirectMessage{0, to, std::move(data)});
+void Router::send_direct(UserKey to, Data data) {
+    const unsigned home = home_of(to);
+    send(home, DirectMessage{0, std::move(to), std::move(data)});
 }
 
 void Router::handled(Handled handled) {
-    const unsigned home = home_of(handled.user.app, handled.user.user);
+    const unsigned home = home_of(handled.user);
     send(home, std::move(handled));
 }
 
@@ -62,13 +67,12 @@ void Router::on_append_results(const std::vector<AppendResult>& results) {
 }
 
 void Router::on_deliveries(const std::vector<Delivery>& deliveries) {
-    UserKey key;
+    UserRef key("", "");
     Users::iterator user = users_.end();
     for (const Delivery& delivery : deliveries) {
         const StoredMessage& message = *delivery.message;
         if (key.user != message.to || key.app != message.app || user == users_.end()) {
-            key.app = message.app;
-            key.user = message.to;
+            key = UserRef(message.app, message.to);
             user = users_.find(key);
         }
         if (user == users_.end()) continue;
@@ -123,12 +127,14 @@ void Router::drain() {
 // ---- logins, at the user's home ----
 
 void Router::handle(LoginAsk& ask) {
-    const UserKey key = ask.identity.user;
-    UserEntry& entry = users_[key];
+    const UserKey key = ask.identity->user_key();
+    UserEntry& entry = users_[ask.identity->user_ref()];
+    if (!entry.identity) entry.identity = ask.identity;
     if (!entry.current) {
         begin_login(key, entry, std::move(ask));
-    } else if (entry.waiting.size() < options_.logins_waiting_max) {
-        entry.waiting.push_back(std::move(ask));
+    } else if (waiting_of(entry) < options_.logins_waiting_max) {
+        if (!entry.waiting) entry.waiting = std::make_unique<std::vector<LoginAsk>>();
+        entry.waiting->push_back(std::move(ask));
     } else {
         refuse(ask, static_cast<int>(Errc::kLoginBusy), true, "too many logins of this account");
     }
@@ -167,7 +173,7 @@ void Router::begin_login(const UserKey& key, UserEntry& entry, LoginAsk ask) {
         displace.login = entry.current->id;
         displace.user = key;
         displace.is_same_login = winner.generation != 0 && winner.generation == loser.generation;
-        displace.device = winner.identity.device;
+        displace.device = winner.identity->device();
         displaces.push_back(std::move(displace));
     }
     // From here on the entry may be gone: the last answer may end the login.
@@ -182,7 +188,7 @@ void Router::handle(Displace& displace) {
     if (found != sessions_.end()) {
         found->second->on_displaced(displace.is_same_login, displace.device);
     }
-    const unsigned home = home_of(displace.user.app, displace.user.user);
+    const unsigned home = home_of(displace.user);
     send(home, Displaced{displace.login, std::move(displace.user)});
 }
 
@@ -200,10 +206,10 @@ void Router::open(UserEntry& entry) {
     const LoginAsk& ask = pending.ask;
     OpenRequest request;
     request.ticket = pending.id;
-    request.app = ask.identity.user.app;
-    request.user = ask.identity.user.user;
-    request.device = ask.identity.device;
-    request.is_plain = is_plain(ask.identity.profile);
+    request.app = ask.identity->app();
+    request.user = ask.identity->user();
+    request.device = ask.identity->device();
+    request.is_plain = is_plain(ask.identity->profile());
     request.receives = ask.receives;
     request.generation = ask.generation;
     request.wall = host_.wall_ms();
@@ -211,7 +217,7 @@ void Router::open(UserEntry& entry) {
     request.stream = ask.outbox.stream;
     request.first = ask.outbox.first;
     if (host_.store_open(std::move(request))) return;
-    const UserKey key = ask.identity.user;
+    const UserKey key = ask.identity->user_key();
     refuse(ask, static_cast<int>(Errc::kLoginBusy), true, "the message store is busy");
     logins_.erase(pending.id);
     finish_login(key, entry);
@@ -253,9 +259,10 @@ void Router::handle(OpenResult& result) {
 
 void Router::finish_login(const UserKey& key, UserEntry& entry) {
     entry.current.reset();
-    if (!entry.waiting.empty()) {
-        LoginAsk next = std::move(entry.waiting.front());
-        entry.waiting.erase(entry.waiting.begin());
+    if (entry.waiting) {
+        LoginAsk next = std::move(entry.waiting->front());
+        entry.waiting->erase(entry.waiting->begin());
+        if (entry.waiting->empty()) entry.waiting.reset();
         begin_login(key, entry, std::move(next));
     } else {
         erase_if_idle(key);
@@ -286,8 +293,11 @@ void Router::handle(SessionGone& gone) {
     if (ended != entry.live.end()) remember_ended(gone.user, *ended);
     entry.live.erase(std::remove_if(entry.live.begin(), entry.live.end(), is_gone),
                      entry.live.end());
-    entry.waiting.erase(std::remove_if(entry.waiting.begin(), entry.waiting.end(), is_gone),
-                        entry.waiting.end());
+    if (entry.waiting) {
+        std::vector<LoginAsk>& waiting = *entry.waiting;
+        waiting.erase(std::remove_if(waiting.begin(), waiting.end(), is_gone), waiting.end());
+        if (waiting.empty()) entry.waiting.reset();
+    }
     if (entry.current && entry.current->ask.session == gone.session) {
         entry.current->is_cancelled = true;
     }
@@ -296,7 +306,7 @@ void Router::handle(SessionGone& gone) {
 
 void Router::remember_ended(const UserKey& key, const LiveSession& session) {
     if (options_.ended_max == 0) return;
-    std::string name = device_key(key, session.identity.device);
+    std::string name = device_key(key, session.identity->device());
     const auto [entry, is_new] = ended_.try_emplace(name, session.connection);
     if (!is_new) {
         entry->second = std::max(entry->second, session.connection);
@@ -311,7 +321,7 @@ void Router::remember_ended(const UserKey& key, const LiveSession& session) {
 // A login that arrives late, on a connection which its client has given up since: it asked on a
 // newer one, and was online there. Admitted, it would take a generation above the client's own.
 bool Router::is_outlived(const UserKey& key, const LoginAsk& ask) const {
-    const auto ended = ended_.find(device_key(key, ask.identity.device));
+    const auto ended = ended_.find(device_key(key, ask.identity->device()));
     return ended != ended_.end() && ask.connection < ended->second;
 }
 
@@ -319,7 +329,7 @@ void Router::erase_if_idle(const UserKey& key) {
     const auto user = users_.find(key);
     if (user == users_.end()) return;
     const UserEntry& entry = user->second;
-    if (entry.live.empty() && !entry.current && entry.waiting.empty()) users_.erase(user);
+    if (entry.live.empty() && !entry.current && !entry.waiting) users_.erase(user);
 }
 
 // ---- messages ----
@@ -343,7 +353,8 @@ void Router::handle(Handled& handled) {
     const auto user = users_.find(handled.user);
     if (user == users_.end()) return;
     // Of several devices the first one counts; a receipt is never repeated.
-    auto& delivered = user->second.delivered;
+    if (!user->second.delivered) user->second.delivered = std::make_unique<Receipts>();
+    Receipts& delivered = *user->second.delivered;
     const auto told = delivered.find(handled.conv);
     if (told != delivered.end()) {
         if (handled.cseq <= told->second) return;
@@ -357,7 +368,7 @@ void Router::handle(Handled& handled) {
     receipt.receipt.conv = std::move(handled.conv);
     receipt.receipt.user = std::move(handled.user.user);
     receipt.receipt.delivered = handled.cseq;
-    const unsigned home = home_of(receipt.to.app, receipt.to.user);
+    const unsigned home = home_of(receipt.to);
     send(home, std::move(receipt));
 }
 
@@ -370,7 +381,7 @@ void Router::handle(ReceiptFor& receipt) {
     const auto user = users_.find(receipt.to);
     if (user == users_.end()) return;
     for (const LiveSession& live : user->second.live) {
-        if (live.identity.profile != ProfileId::kPetrelV1) continue;
+        if (live.identity->profile() != ProfileId::kPetrelV1) continue;
         send(shard_of(live.session), ReceiptFor{live.session, receipt.to, receipt.receipt});
     }
 }
@@ -378,10 +389,12 @@ void Router::handle(ReceiptFor& receipt) {
 bool Router::is_consistent() const {
     std::size_t deciding = 0;
     for (const auto& [key, entry] : users_) {
-        if (entry.live.empty() && !entry.current && entry.waiting.empty()) return false;
-        if (!entry.current && !entry.waiting.empty()) return false;
-        if (entry.waiting.size() > options_.logins_waiting_max) return false;
-        if (entry.delivered.size() > options_.conversations_max) return false;
+        if (entry.live.empty() && !entry.current && !entry.waiting) return false;
+        if (!entry.current && entry.waiting) return false;
+        if (entry.waiting && entry.waiting->empty()) return false;
+        if (waiting_of(entry) > options_.logins_waiting_max) return false;
+        if (entry.delivered && entry.delivered->size() > options_.conversations_max) return false;
+        if (!(key == entry.identity->user_ref())) return false;
         if (entry.current) ++deciding;
     }
     if (ended_.size() != ended_order_.size() || ended_.size() > options_.ended_max) return false;

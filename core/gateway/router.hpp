@@ -73,14 +73,14 @@ public:
     // ---- of sessions ----
     SessionId add(RoutedSession& session);  // The id it is known by until remove().
     // `user` once it had asked for a login: then its home is told.
-    void remove(SessionId id, const UserKey* user);
+    void remove(SessionId id, const Identity* user);
     void login(LoginAsk ask);
     [[nodiscard]] bool append(AppendRequest request) {
         return host_.store_append(std::move(request));
     }
     [[nodiscard]] bool read(ReadRequest request) { return host_.store_read(std::move(request)); }
     void advance(CursorUpdate update) { host_.store_advance(std::move(update)); }
-    void send_direct(const UserKey& to, Data data);
+    void send_direct(UserKey to, Data data);
     void handled(Handled handled);
     WallMillis wall_ms() const { return host_.wall_ms(); }
     TraceSink* trace() { return host_.trace(); }
@@ -94,7 +94,7 @@ public:
     // ---- of other shards ----
     void on_message(ShardMessage message);
 
-    unsigned home_of(std::string_view app, std::string_view user) const;
+    unsigned home_of(const UserRef& user) const;
     std::size_t session_count() const noexcept { return sessions_.size(); }
     std::size_t user_count() const noexcept { return users_.size(); }
     bool is_consistent() const;
@@ -106,14 +106,16 @@ private:
         std::size_t displacing = 0;  // Losers whose Displaced has not come yet.
         bool is_cancelled = false;   // Its session ended meanwhile.
     };
-    struct UserEntry {  // Of a user whose home this is.
+    // By conversation: the receipts up to this cseq have gone out.
+    using Receipts = std::unordered_map<std::string, std::uint64_t>;
+    struct UserEntry {                             // Of a user whose home this is.
+        std::shared_ptr<const Identity> identity;  // Who came first: the names of its key.
         std::vector<LiveSession> live;
         std::unique_ptr<PendingLogin> current;
-        std::vector<LoginAsk> waiting;
-        // By conversation: the receipts up to this cseq have gone out.
-        std::unordered_map<std::string, std::uint64_t> delivered;
+        std::unique_ptr<std::vector<LoginAsk>> waiting;  // Behind the current one; never empty.
+        std::unique_ptr<Receipts> delivered;             // Once one has gone out.
     };
-    using Users = std::unordered_map<UserKey, UserEntry, UserKeyHash>;
+    using Users = std::unordered_map<UserRef, UserEntry, UserKeyHash>;
 
     void send(unsigned shard, ShardMessage message);
     void deliver(SessionId session, const Delivery& delivery);
@@ -129,6 +131,7 @@ private:
     void handle(ReceiptFor& receipt);
     void handle(OpenResult& result);
 
+    static std::size_t waiting_of(const UserEntry& entry);
     void begin_login(const UserKey& key, UserEntry& entry, LoginAsk ask);
     void open(UserEntry& entry);
     void finish_login(const UserKey& key, UserEntry& entry);

@@ -10,46 +10,46 @@
 namespace petrel {
 namespace {
 
-constexpr std::size_t kScratchKept = 4096;  // Of a session's buffer, between packets.
-constexpr int kTypeAck = 4;                 // A client's; an Ack of another type is a server's.
+constexpr std::size_t kScratchKept = 65'536;  // Of a shard's buffer, between packets.
+constexpr int kTypeAck = 4;                   // A client's; an Ack of another type is a server's.
 constexpr std::string_view kPlainDevice = "-";
 constexpr std::string_view kDefaultApp = "default";
 
-QosReceiveDaemon::Options receive_options() {
-    QosReceiveDaemon::Options options;
-    options.ack_delay_max = Duration::zero();  // What a commit brought is acked in the same turn.
-    return options;
-}
-
 SilenceCheck::Options silence_options() { return {}; }
+
+std::shared_ptr<const Identity> nobody() {
+    static const auto identity = std::make_shared<const Identity>();
+    return identity;
+}
 
 Duration two_and_a_half(Duration interval) { return interval * 5 / 2; }
 
 }  // namespace
 
-Session::Session(SessionHost& host, Router& router, Authenticator& authenticator,
-                 const SessionOptions& options, SessionCounters& counters, std::uint64_t connection,
-                 std::string_view subprotocol)
+Session::Session(SessionHost& host, Router& router, const SessionOptions& options,
+                 SessionCounters& counters, std::uint64_t connection, std::string_view subprotocol)
     : host_(host),
       router_(router),
-      authenticator_(authenticator),
       options_(options),
       counters_(counters),
       connection_(connection),
-      login_patience_(Patience::Options{}),
-      login_timer_(host.timers(), "login deadline", [this] { on_login_deadline(); }),
-      token_patience_(Patience::Options{}),
-      token_timer_(host.timers(), "token", [this] { on_token_timer(); }),
-      slow_patience_(Patience::Options{}),
-      slow_timer_(host.timers(), "slow reader", [this] { on_slow_check(); }),
-      silence_(*this, *this, silence_options()),
-      receive_(*this, *this, receive_options()),
-      feed_(options.feed) {
+      identity_(nobody()),
+      opening_(std::make_unique<Opening>(*this)),
+      silence_(*this, *this, silence_options()) {
     if (subprotocol == kSubprotocolV1) profile_ = ProfileId::kPetrelV1;
     id_ = router_.add(*this);
-    login_patience_.start(saturating_add(now(), options_.login_deadline));
-    login_timer_.start_at(login_patience_.look_at());
+    opening_->deadline.start(saturating_add(now(), options_.login_deadline));
 }
+
+Session::Opening::Opening(Session& session)
+    : deadline(session.timers(), "login deadline", [&session] { session.on_login_deadline(); }) {}
+
+Session::TokenClock::TokenClock(Session& session, TimePoint ends_at)
+    : ends(ends_at), grace(session.timers(), "token", [&session] { session.on_token_timer(); }) {}
+
+Session::SlowCheck::SlowCheck(Session& session)
+    : deadline(session.timers(), "slow reader", [&session] { session.on_slow_check(); }),
+      sent_bytes(session.host_.queued_bytes()) {}
 
 Session::~Session() {
     if (state_ != State::kClosed) on_connection_closed(kCloseAbnormal);
@@ -63,12 +63,12 @@ void Session::on_text(std::string_view text) {
     counters_.bytes_in += text.size();
     silence_.on_inbound();
     if (state_ == State::kDeciding) {
-        if (waiting_.size() >= options_.waiting_packets_max ||
-            waiting_bytes_ + text.size() > options_.waiting_bytes_max) {
+        if (opening_->waiting.size() >= options_.waiting_packets_max ||
+            opening_->waiting_bytes + text.size() > options_.waiting_bytes_max) {
             return violate("too much sent behind a login that is not decided yet");
         }
-        waiting_bytes_ += text.size();
-        waiting_.emplace_back(text);
+        opening_->waiting_bytes += text.size();
+        opening_->waiting.emplace_back(text);
         return;
     }
     dispatch(text);
@@ -83,7 +83,8 @@ void Session::on_binary() {
 
 void Session::on_drained() {
     if (state_ != State::kOnline) return;
-    send_->set_writable(true);
+    if (!traffic_) return slow_.reset();
+    traffic_->send.set_writable(true);
     host_.want_flush(*this);
 }
 
@@ -92,14 +93,16 @@ void Session::on_connection_closed(std::uint16_t code) {
     trace("closed", code);
     const bool has_asked = state_ != State::kFresh;
     state_ = State::kClosed;
-    login_timer_.stop();
-    token_timer_.stop();
-    slow_timer_.stop();
+    opening_.reset();
+    token_.reset();
+    slow_.reset();
     silence_.stop();
-    receive_.on_offline();
-    if (send_) send_->on_offline();
-    waiting_ = {};
-    router_.remove(id_, has_asked ? &identity_.user : nullptr);
+    if (traffic_) {
+        // It stays: the caller may be in the middle of it.
+        traffic_->receive.on_offline();
+        traffic_->send.on_offline();
+    }
+    router_.remove(id_, has_asked ? identity_.get() : nullptr);
 }
 
 void Session::close(std::uint16_t code, std::string_view reason) {
@@ -113,27 +116,25 @@ void Session::flush() {
     if (state_ == State::kClosed) return;
     if (is_overflowing_) return close(kCloseSlowReader, "too slow a reader");
     if (state_ != State::kOnline) return;
-    push();
-    receive_.flush();
-    if (state_ == State::kOnline && host_.queued_bytes() > 0 && !slow_timer_.is_running()) {
-        watch_queue(sent_bytes_ - host_.queued_bytes());
+    if (traffic_) {
+        push();
+        traffic_->receive.flush();
+    }
+    if (state_ == State::kOnline && host_.queued_bytes() > 0 && !slow_) {
+        slow_ = std::make_unique<SlowCheck>(*this);
+        watch_queue();
     }
 }
 
 void Session::on_login_deadline() {
-    if (login_patience_.is_over(now())) return close(kCloseNoLogin, "no login in time");
-    login_timer_.start_at(login_patience_.look_at());
+    if (opening_->deadline.is_over(now())) close(kCloseNoLogin, "no login in time");
 }
 
-void Session::watch_queue(std::uint64_t drained) {
-    drained_bytes_ = drained;
-    slow_patience_.start(saturating_add(now(), silence_max()));
-    slow_timer_.start_at(slow_patience_.look_at());
-}
+void Session::watch_queue() { slow_->deadline.start(saturating_add(now(), silence_max())); }
 
 void Session::drain(std::optional<std::int64_t> window_ms) {
     if (state_ == State::kClosed) return;
-    if (state_ == State::kOnline) receive_.flush();
+    if (traffic_) traffic_->receive.flush();
     if (is_v1()) {
         close(kCloseDraining, std::to_string(window_ms.value_or(options_.drain_window_ms)));
     } else {
@@ -143,11 +144,14 @@ void Session::drain(std::optional<std::int64_t> window_ms) {
 
 void Session::on_slow_check() {
     const std::size_t queued = host_.queued_bytes();
-    if (queued == 0) return;
-    if (!slow_patience_.is_over(now())) return slow_timer_.start_at(slow_patience_.look_at());
-    const std::uint64_t drained = sent_bytes_ - std::min<std::uint64_t>(queued, sent_bytes_);
-    if (drained <= drained_bytes_) return close(kCloseSlowReader, "nothing was read for too long");
-    watch_queue(drained);
+    if (queued == 0) return slow_.reset();
+    if (!slow_->deadline.is_over(now())) return;
+    const std::uint64_t sent = slow_->sent_bytes;
+    const std::uint64_t drained = sent - std::min<std::uint64_t>(queued, sent);
+    if (drained <= slow_->drained_bytes)
+        return close(kCloseSlowReader, "nothing was read for too long");
+    slow_->drained_bytes = drained;
+    watch_queue();
 }
 
 void Session::on_silent() { close(kCloseSilent, "silent for too long"); }
@@ -158,26 +162,31 @@ Duration Session::silence_max() const {
 }
 
 void Session::send(const Packet& packet) {
-    scratch_.clear();
-    encode(packet, profile_, Side::kServer, scratch_);
-    transmit(scratch_);
+    std::string& text = host_.scratch();
+    text.clear();
+    encode(packet, profile_, Side::kServer, text);
+    transmit(text);
+    if (text.capacity() > kScratchKept) std::string().swap(text);
 }
 
 void Session::send(const Data& data) {
-    scratch_.clear();
-    encode(data, profile_, Side::kServer, scratch_);
+    std::string& text = host_.scratch();
+    text.clear();
+    encode(data, profile_, Side::kServer, text);
     ++counters_.pushed;
-    counters_.retransmitted += send_->retransmissions() - retransmissions_;
-    retransmissions_ = send_->retransmissions();
+    const std::uint64_t retransmissions = traffic_->send.retransmissions();
+    counters_.retransmitted += retransmissions - traffic_->retransmissions;
+    traffic_->retransmissions = retransmissions;
     trace("pushed", data);
-    transmit(scratch_);
+    transmit(text);
+    if (text.capacity() > kScratchKept) std::string().swap(text);
 }
 
 void Session::transmit(std::string_view text) {
     if (state_ == State::kClosed) return;
     ++counters_.packets_out;
     counters_.bytes_out += text.size();
-    sent_bytes_ += text.size();
+    if (slow_) slow_->sent_bytes += text.size();
     host_.send_text(text);
     const std::size_t queued = host_.queued_bytes();
     if (queued > options_.queued_bytes_max) {
@@ -185,10 +194,12 @@ void Session::transmit(std::string_view text) {
         is_overflowing_ = true;
         host_.want_flush(*this);
     }
-    if (scratch_.capacity() > kScratchKept) std::string().swap(scratch_);
-    const bool is_full =
-        queued >= options_.push_bytes_max || host_.queued_packets() >= options_.push_packets_max;
-    if (is_full && send_) send_->set_writable(false);
+    if (traffic_ && is_socket_full()) traffic_->send.set_writable(false);
+}
+
+bool Session::is_socket_full() const {
+    return host_.queued_bytes() >= options_.push_bytes_max ||
+           host_.queued_packets() >= options_.push_packets_max;
 }
 
 // ---- packets ----
@@ -224,12 +235,13 @@ void Session::dispatch(std::string_view text) {
 
 void Session::on_malformed() {
     ++counters_.malformed;
-    malformed_at_.push_back(now());
+    if (!malformed_at_) malformed_at_ = std::make_unique<std::vector<TimePoint>>();
+    std::vector<TimePoint>& times = *malformed_at_;
+    times.push_back(now());
     const auto is_recent = [&](TimePoint at) { return at + options_.malformed_span >= now(); };
-    malformed_at_.erase(malformed_at_.begin(),
-                        std::find_if(malformed_at_.begin(), malformed_at_.end(), is_recent));
+    times.erase(times.begin(), std::find_if(times.begin(), times.end(), is_recent));
     send_error(static_cast<int>(Errc::kInvalidPacket), "this is not a valid packet", {}, 0, {});
-    if (malformed_at_.size() >= options_.malformed_max) {
+    if (times.size() >= options_.malformed_max) {
         violate("too many frames that are not valid packets");
     }
 }
@@ -247,17 +259,23 @@ void Session::refuse_before_login(std::string_view text) {
 void Session::handle(Heartbeat& heartbeat, std::string_view text) {
     if (state_ != State::kOnline) return refuse_before_login(text);
     HeartbeatResponse response;
-    response.to = identity_.user.user;
+    response.to = identity_->user();
     if (is_v1() && heartbeat.positions) {
-        if (!send_->on_ack(heartbeat.positions->h, {})) {
-            return violate("h is above what was pushed");
+        const Positions& told = *heartbeat.positions;
+        const bool is_news = told.h > rest_.inbox || told.sent > rest_.taken;
+        if (traffic_ || is_news) {
+            if (!traffic().send.on_ack(told.h, {})) return violate("h is above what was pushed");
+            report_handled();
+            traffic_->receive.on_sent_mark(told.sent);
         }
-        report_handled();
-        receive_.on_sent_mark(heartbeat.positions->sent);
     }
+    if (traffic_)
+        traffic_->receive.flush();  // First: only the ack has the details of what h covers.
+    rest_if_traffic_is_over();
     if (is_v1()) {
-        receive_.flush();  // First: only the ack has the details of what h covers.
-        response.positions = Positions{send_->sent_mark(), receive_.rx(), receive_.h()};
+        response.positions = traffic_ ? Positions{traffic_->send.sent_mark(),
+                                                  traffic_->receive.rx(), traffic_->receive.h()}
+                                      : Positions{rest_.inbox, rest_.taken, rest_.taken};
     }
     send(Packet(std::move(response)));
 }
@@ -277,10 +295,11 @@ void Session::handle(Echo& echo) {
 void Session::handle(Ack& ack, std::string_view text) {
     if (state_ != State::kOnline) return refuse_before_login(text);
     ++counters_.acks_in;
+    QosSendDaemon& out = traffic().send;
     if (!is_v1()) {
-        const std::uint64_t unknown = send_->unknown_acks();
-        if (!ack.fp.empty()) send_->on_fingerprint_ack(ack.fp);
-        counters_.unknown_acks += send_->unknown_acks() - unknown;
+        const std::uint64_t unknown = out.unknown_acks();
+        if (!ack.fp.empty()) out.on_fingerprint_ack(ack.fp);
+        counters_.unknown_acks += out.unknown_acks() - unknown;
         report_handled();
         return;
     }
@@ -288,43 +307,44 @@ void Session::handle(Ack& ack, std::string_view text) {
         ++counters_.unknown_acks;
         return;
     }
-    if (!send_->on_ack(*ack.h, {})) return violate("h is above what was pushed");
+    if (!out.on_ack(*ack.h, {})) return violate("h is above what was pushed");
     report_handled();
-    if (ack.gap && ack.rx) send_->on_gap(*ack.rx);
+    if (ack.gap && ack.rx) out.on_gap(*ack.rx);
 }
 
 // ---- login ----
 
 void Session::handle(Login& login) {
     if (state_ == State::kOnline) return login_again(login);
-    identity_ = Identity{};
-    identity_.user.app = login.app.value_or(std::string(kDefaultApp));
-    identity_.user.user = login.user;
+    Identity::Names names;
+    names.app = login.app ? std::string_view(*login.app) : kDefaultApp;
+    names.user = login.user;
     LoginAsk ask;
     if (is_v1()) {
         if (!login.v1 || login.v1->device == kPlainDevice || login.v1->outbox.stream.empty()) {
+            identity_ = std::make_shared<Identity>(names, ProfileId::kUndecided);
             return refuse_login(static_cast<int>(Errc::kInvalidPacket),
                                 "a petrel.v1 login needs a petrel object with a device other "
                                 "than \"-\" and an outbox stream",
                                 false, {});
         }
-        identity_.device = login.v1->device;
-        identity_.device_class = login.v1->device_class;
+        names.device = login.v1->device;
+        names.device_class = login.v1->device_class;
+        names.stream = login.v1->outbox.stream;
         ask.generation = login.v1->generation;
         ask.inbox = std::move(login.v1->inbox);
-        ask.outbox = std::move(login.v1->outbox);
+        ask.outbox = login.v1->outbox;
         ask.receives = login.v1->window > 0;
         client_window_ = std::min(login.v1->window, options_.push_window_max);
         client_window_bytes_ = std::min(login.v1->window_bytes, options_.push_window_bytes_max);
-        stream_ = std::make_shared<const std::string>(ask.outbox.stream);
-        stream_first_ = std::max<Position>(1, ask.outbox.first);
+        opening_->stream_first = std::max<Position>(1, ask.outbox.first);
     } else {
         profile_ = login.first_login_time ? ProfileId::kMobileImSdk : ProfileId::kImSdk;
         const std::int64_t first = login.first_login_time.value_or(0);
         ask.generation = first > 0 ? static_cast<std::uint64_t>(first) : 0;
     }
-    identity_.profile = profile_;
-    if (identity_.user.user == kNobody || identity_.user.app.empty()) {
+    identity_ = std::make_shared<Identity>(names, profile_);
+    if (names.user == kNobody || names.app.empty()) {
         return refuse_login(static_cast<int>(Errc::kForbidden), "this user id is reserved", false,
                             {});
     }
@@ -338,12 +358,12 @@ void Session::handle(Login& login) {
                                verdict.code == static_cast<int>(Errc::kLoginBusy);
         return refuse_login(verdict.code, verdict.message, may_retry, {});
     }
-    if (const Duration wait = host_.take_login(identity_.user); wait > Duration::zero()) {
+    if (const Duration wait = host_.take_login(identity_->user_key()); wait > Duration::zero()) {
         return refuse_busy_login("too many logins of this account", wait);
     }
     host_.on_login();
     state_ = State::kDeciding;
-    login_timer_.stop();
+    opening_->deadline.timer.stop();
     keep_token_end(verdict);
     ask.session = id_;
     ask.connection = connection_;
@@ -353,9 +373,9 @@ void Session::handle(Login& login) {
 
 // On a logged-in socket: refreshes the token, restarts nothing (section 4.2).
 void Session::login_again(const Login& login) {
-    const bool is_same = login.user == identity_.user.user &&
-                         login.app.value_or(std::string(kDefaultApp)) == identity_.user.app &&
-                         (!is_v1() || (login.v1 && login.v1->device == identity_.device));
+    const bool is_same = login.user == identity_->user() &&
+                         login.app.value_or(std::string(kDefaultApp)) == identity_->app() &&
+                         (!is_v1() || (login.v1 && login.v1->device == identity_->device()));
     if (!is_same) {
         return send_error(static_cast<int>(Errc::kNotAllowed),
                           "somebody else is logged in on this connection", {}, 0, {});
@@ -369,10 +389,10 @@ void Session::login_again(const Login& login) {
     LoginResponse response;
     response.code = verdict.code;
     response.error_msg = verdict.message;
-    response.to = identity_.user.user;
+    response.to = identity_->user();
     // The client may have sent it twice and missed the first answer: it is said again as it was.
     if (verdict.code == 0) {
-        response.v1 = login_reply_;
+        if (is_v1()) response.v1 = login_reply();
         keep_token_end(verdict);
         start_token_clock();
         log(LogLevel::kInfo, "the token was renewed");
@@ -387,35 +407,33 @@ void Session::login_again(const Login& login) {
 }
 
 Authenticator::Verdict Session::verify(const std::string& token) const {
-    return authenticator_.verify(Credentials{identity_.user.app, identity_.user.user,
-                                             identity_.device, identity_.device_class, token},
-                                 router_.wall_ms());
+    return host_.authenticator().verify(
+        Credentials{identity_->app(), identity_->user(), identity_->device(),
+                    identity_->device_class(), token},
+        router_.wall_ms());
 }
 
 // From here on the steady clock counts: a jump of the wall clock ends no session.
 void Session::keep_token_end(const Authenticator::Verdict& verdict) {
-    token_ends_.reset();
-    if (verdict.lasts) token_ends_ = saturating_add(now(), *verdict.lasts);
+    token_.reset();
+    if (!verdict.lasts) return;
+    token_ = std::make_unique<TokenClock>(*this, saturating_add(now(), *verdict.lasts));
 }
 
 void Session::start_token_clock() {
-    is_token_expired_ = false;
-    token_timer_.stop();
-    if (token_ends_) token_timer_.start_at(*token_ends_);
+    if (token_) token_->grace.timer.start_at(token_->ends);
 }
 
 void Session::on_token_timer() {
-    if (!is_token_expired_) {
-        is_token_expired_ = true;
+    if (!token_->is_expired) {
+        token_->is_expired = true;
         log(LogLevel::kInfo, "the token has expired, a new one is asked for");
-        token_patience_.start(saturating_add(now(), options_.token_grace));
-        token_timer_.start_at(token_patience_.look_at());
+        token_->grace.start(saturating_add(now(), options_.token_grace));
         send_error(static_cast<int>(Errc::kTokenExpired),
                    "the token has expired, log in with a new one on this connection", {}, 0, {});
         return;
     }
-    if (token_patience_.is_over(now())) return close(kCloseNoLogin, "no new token in time");
-    token_timer_.start_at(token_patience_.look_at());
+    if (token_->grace.is_over(now())) close(kCloseNoLogin, "no new token in time");
 }
 
 void Session::refuse_busy_login(const std::string& message, Duration wait) {
@@ -431,7 +449,7 @@ void Session::refuse_login(int code, const std::string& message, bool retry,
     LoginResponse response;
     response.code = code;
     if (is_v1()) {
-        response.to = identity_.user.user;
+        response.to = identity_->user();
         response.error_msg = message;
         response.retry = retry;
         response.retry_after_ms = retry_after_ms;
@@ -439,7 +457,7 @@ void Session::refuse_login(int code, const std::string& message, bool retry,
         response.to = kNobody;
         response.first_login_time = -1;
     } else {
-        response.to = identity_.user.user;
+        response.to = identity_->user();
     }
     send(Packet(std::move(response)));
     close(retry ? kCloseNoLogin : kCloseRefused, message);
@@ -456,43 +474,25 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
     state_ = State::kOnline;
     generation_ = opened.generation;
 
-    QosSendDaemon::Options send_options;
-    send_options.assigns_positions = false;
-    send_options.strategy =
-        is_v1() ? QosSendDaemon::Strategy::kPositions : QosSendDaemon::Strategy::kFingerprints;
-    send_options.window_packets_max = is_v1() ? client_window_ : options_.plain_window;
-    send_options.window_bytes_max = is_v1() ? client_window_bytes_ : send_options.window_bytes_max;
-    send_options.kept_max = std::max<std::size_t>(1, send_options.window_packets_max);
-    send_options.check_period = options_.plain_check_period;
-    send_options.retry_not_younger = options_.plain_retry_not_younger;
-    send_options.retries = std::nullopt;
-    send_.emplace(static_cast<DaemonContext&>(*this), static_cast<QosSendDaemon::Listener&>(*this),
-                  send_options);
-    QosSendDaemon::Resume resume;
-    resume.accepted = opened.inbox.seq;
-    resume.window = send_options.window_packets_max;
-    resume.window_bytes = send_options.window_bytes_max;
-    send_->on_online(resume);
-    feed_.start(opened.inbox.seq, opened.inbox.last, opened.acked_above);
-    if (is_v1()) receive_.on_online(std::max(opened.accepted, stream_first_ - 1), options_.window);
+    const std::unique_ptr<Opening> opening = std::move(opening_);
+    const InboxResume& inbox = opened.inbox;
+    if (is_v1()) rest_.taken = std::max(opened.accepted, opening->stream_first - 1);
+    rest_.inbox = inbox.seq;
+    if (inbox.last > inbox.seq && is_receiving()) {
+        traffic().feed.start(inbox.seq, inbox.last, opened.acked_above);
+    }
 
     LoginResponse response;
-    response.to = identity_.user.user;
+    response.to = identity_->user();
     if (is_v1()) {
-        LoginReplyV1 reply;
-        reply.session = host_.fingerprints().next().to_string();
-        reply.generation = generation_;
-        reply.inbox = opened.inbox;
-        reply.accepted = opened.accepted;
-        reply.heartbeat_ms =
-            std::chrono::duration_cast<std::chrono::milliseconds>(options_.heartbeat).count();
-        reply.dedup_horizon_ms = options_.dedup_horizon_ms;
-        reply.window = options_.window;
-        reply.window_bytes = options_.window_bytes;
-        reply.max_payload = options_.payload_max;
-        reply.server_ts = router_.wall_ms();
-        login_reply_ = std::move(reply);
-        response.v1 = login_reply_;
+        told_.session = host_.fingerprints().next();
+        told_.epoch = Fingerprint::parse(inbox.epoch).value_or(Fingerprint());  // The store's own.
+        told_.seq = inbox.seq;
+        told_.last = inbox.last;
+        told_.accepted = opened.accepted;
+        told_.server_ts = router_.wall_ms();
+        told_.is_recovered = inbox.recovered;
+        response.v1 = login_reply();
     } else if (profile_ == ProfileId::kMobileImSdk) {
         response.first_login_time = static_cast<std::int64_t>(generation_);
     }
@@ -501,13 +501,30 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
     silence_.start(silence_max());
     start_token_clock();
 
-    const std::vector<std::string> waiting = std::exchange(waiting_, {});
-    waiting_bytes_ = 0;
-    for (const std::string& text : waiting) {
+    for (const std::string& text : opening->waiting) {
         if (state_ != State::kOnline) return;
         dispatch(text);
     }
     if (state_ == State::kOnline) host_.want_flush(*this);
+}
+
+LoginReplyV1 Session::login_reply() const {
+    LoginReplyV1 reply;
+    reply.session = told_.session.to_string();
+    reply.generation = generation_;
+    reply.inbox.epoch = told_.epoch.to_string();
+    reply.inbox.seq = told_.seq;
+    reply.inbox.last = told_.last;
+    reply.inbox.recovered = told_.is_recovered;
+    reply.accepted = told_.accepted;
+    reply.heartbeat_ms =
+        std::chrono::duration_cast<std::chrono::milliseconds>(options_.heartbeat).count();
+    reply.dedup_horizon_ms = options_.dedup_horizon_ms;
+    reply.window = options_.window;
+    reply.window_bytes = options_.window_bytes;
+    reply.max_payload = options_.payload_max;
+    reply.server_ts = told_.server_ts;
+    return reply;
 }
 
 void Session::on_displaced(bool is_same_login, const std::string& device) {
@@ -524,27 +541,28 @@ void Session::kick_out(int code, std::string_view reason, const std::string& dev
         Kickout kickout;
         kickout.code = code;
         kickout.reason = reason;
-        kickout.to = identity_.user.user;
+        kickout.to = identity_->user();
         if (is_v1()) kickout.device = device;
         send(Packet(std::move(kickout)));
     }
     close(kCloseKicked, reason);
 }
 
-std::size_t Session::in_flight() const { return send_ ? send_->in_flight() : 0; }
+std::size_t Session::in_flight() const { return traffic_ ? traffic_->send.in_flight() : 0; }
 
 std::uint64_t Session::backlog() const {
-    if (state_ != State::kOnline || (is_v1() && client_window_ == 0)) return 0;
-    return feed_.last() - std::min(feed_.page_after(), feed_.last()) + send_->kept();
+    if (state_ != State::kOnline || !is_receiving() || !traffic_) return 0;
+    const InboxFeed& feed = traffic_->feed;
+    return feed.last() - std::min(feed.page_after(), feed.last()) + traffic_->send.kept();
 }
 
 TraceEvent Session::trace_event(std::string_view event) const {
     TraceEvent record;
     record.event = event;
     record.connection = connection_;
-    record.app = identity_.user.app;
-    record.user = identity_.user.user;
-    record.device = identity_.device;
+    record.app = identity_->app();
+    record.user = identity_->user();
+    record.device = identity_->device();
     return record;
 }
 
@@ -571,7 +589,7 @@ void Session::trace(std::string_view event, const AppendResult& result) const {
     TraceSink* const sink = router_.trace();
     if (sink == nullptr) return;
     TraceEvent record = trace_event(event);
-    record.from = identity_.user.user;
+    record.from = identity_->user();
     record.fp = &result.fp;
     record.seq = result.seq;
     record.cseq = result.cseq;
@@ -580,10 +598,15 @@ void Session::trace(std::string_view event, const AppendResult& result) const {
 }
 
 bool Session::is_consistent() const {
-    if (!receive_.is_consistent() || (send_ && !send_->is_consistent())) return false;
-    if (state_ == State::kOnline && !send_) return false;
-    if (state_ != State::kDeciding && !waiting_.empty()) return false;
-    return malformed_at_.size() <= std::max<std::size_t>(1, options_.malformed_max);
+    const bool is_opening = state_ == State::kFresh || state_ == State::kDeciding;
+    if (is_opening != (opening_ != nullptr)) return false;
+    if (is_opening && traffic_) return false;
+    if (state_ == State::kFresh && !opening_->waiting.empty()) return false;
+    if (traffic_ && !(traffic_->send.is_consistent() && traffic_->receive.is_consistent())) {
+        return false;
+    }
+    const std::size_t malformed = malformed_at_ ? malformed_at_->size() : 0;
+    return malformed <= std::max<std::size_t>(1, options_.malformed_max);
 }
 
 }  // namespace petrel

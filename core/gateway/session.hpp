@@ -2,10 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/gateway/authenticator.hpp"
@@ -37,7 +39,10 @@ public:
     virtual TimerQueue& timers() = 0;
     virtual std::uint64_t random(std::uint64_t low, std::uint64_t high) = 0;
     virtual FingerprintSource& fingerprints() = 0;
+    virtual Authenticator& authenticator() = 0;
     virtual void log(LogLevel level, std::string_view text) = 0;
+    // For what one packet needs while it is written; all sessions of a shard share it.
+    virtual std::string& scratch() = 0;
     // One login of this connection's address, or of an account: zero, or how long to wait.
     virtual Duration take_login() { return Duration::zero(); }
     virtual Duration take_login(const UserKey&) { return Duration::zero(); }
@@ -85,8 +90,9 @@ struct SessionOptions {
 //      '--------------------------'---------> kClosed <----'  reader, violation, connection lost
 //
 // It speaks the profile of its client, takes messages into the store (QoS receive), pushes the
-// user's inbox (QoS send), and acts in nobody's name but its own user's. I/O-free,
-// thread-compatible; lives and dies on one shard.
+// user's inbox (QoS send), and acts in nobody's name but its own user's. Most sessions are idle
+// most of the time: what messages need is made when one comes, and goes when a heartbeat finds
+// nothing left of it. I/O-free, thread-compatible; lives and dies on one shard.
 class Session final : public RoutedSession,
                       private DaemonContext,
                       private QosSendDaemon::Listener,
@@ -97,9 +103,8 @@ public:
 
     // `connection` grows with every accepted connection of the gateway. `subprotocol` is what the
     // handshake echoed.
-    Session(SessionHost& host, Router& router, Authenticator& authenticator,
-            const SessionOptions& options, SessionCounters& counters, std::uint64_t connection,
-            std::string_view subprotocol);
+    Session(SessionHost& host, Router& router, const SessionOptions& options,
+            SessionCounters& counters, std::uint64_t connection, std::string_view subprotocol);
     ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
@@ -126,12 +131,11 @@ public:
     State state() const noexcept { return state_; }
     SessionId id() const noexcept { return id_; }
     std::uint64_t connection() const noexcept { return connection_; }
-    const Identity& identity() const noexcept { return identity_; }
+    const Identity& identity() const noexcept { return *identity_; }
     ProfileId profile_id() const noexcept { return profile_; }
     // What the client of a v1 session was told it is, else empty.
-    std::string_view public_id() const {
-        return login_reply_ ? std::string_view(login_reply_->session) : std::string_view();
-    }
+    std::string public_id() const { return told_.session.to_string(); }
+    bool is_at_rest() const noexcept { return !traffic_; }  // Nothing kept of any message.
     std::size_t in_flight() const;
     std::uint64_t backlog() const;  // Messages of the inbox that it has not acked yet.
     bool is_consistent() const;
@@ -147,7 +151,7 @@ private:
     struct PendingAppend {
         Position seq = 0;        // 0: plain.
         Position rx_before = 0;  // The last position taken before it.
-        std::uint64_t take = 0;  // Of take_: an older one was rewound meanwhile.
+        std::uint64_t take = 0;  // Of `take`: an older one was rewound meanwhile.
         std::size_t bytes = 0;
         std::unique_ptr<PlainAnswer> plain;  // nullptr for v1.
     };
@@ -155,6 +159,77 @@ private:
         Position seq = 0;
         Fingerprint fp;
         int code = 0;
+    };
+    // A deadline of the client's. After a pause of the process it waits until the socket was looked
+    // at (section 4.5).
+    struct Deadline {
+        Deadline(TimerQueue& timers, const char* name, std::function<void()> on_look)
+            : timer(timers, name, std::move(on_look)) {}
+        void start(TimePoint at) {
+            patience.start(at);
+            timer.start_at(patience.look_at());
+        }
+        bool is_over(TimePoint now) {  // False: it looks again.
+            if (patience.is_over(now)) return true;
+            timer.start_at(patience.look_at());
+            return false;
+        }
+        Patience patience{Patience::Options{}};
+        Timer timer;
+    };
+    struct Opening {  // Until the login is decided.
+        explicit Opening(Session& session);
+        Deadline deadline;                 // While kFresh.
+        std::vector<std::string> waiting;  // While kDeciding: packets behind the login.
+        std::size_t waiting_bytes = 0;
+        Position stream_first = 1;  // v1, of the login.
+    };
+    // What the reply to a v1 login told, but for what is the same for all: it may be asked again.
+    struct LoginTold {
+        Fingerprint session;
+        Fingerprint epoch;
+        Position seq = 0;
+        Position last = 0;
+        Position accepted = 0;
+        WallMillis server_ts = 0;
+        bool is_recovered = true;
+    };
+    struct TokenClock {
+        TokenClock(Session& session, TimePoint ends_at);
+        TimePoint ends;
+        bool is_expired = false;  // It was told, the grace period runs.
+        Deadline grace;           // Its timer runs for `ends`, too.
+    };
+    struct SlowCheck {
+        explicit SlowCheck(Session& session);
+        Deadline deadline;
+        std::uint64_t sent_bytes = 0;     // Since it was made, and what was queued then.
+        std::uint64_t drained_bytes = 0;  // Of them, when the deadline was started.
+    };
+    // Where a session without traffic stands: everything taken is acked, everything pushed is
+    // handled.
+    struct Rest {
+        Position taken = 0;  // v1: of the client's stream.
+        Position inbox = 0;  // Handled up to here; for whom it is meant, nothing comes behind.
+    };
+    // What messages under way need.
+    struct Traffic {
+        Traffic(Session& session, const Rest& rest);
+        QosSendDaemon send;
+        std::uint64_t retransmissions = 0;  // Of `send`, as counted.
+        QosReceiveDaemon receive;
+        std::shared_ptr<const std::string> stream;  // v1: its name, for the store.
+        InboxFeed feed;
+        Ring<PendingAppend> pending;
+        std::size_t pending_bytes = 0;
+        std::uint64_t take = 0;
+        std::optional<Refused> refused;
+        RateLimit message_rate;
+        TimePoint paused_until{};          // By message_rate, and told with 302.
+        std::size_t in_pause = 0;          // Messages that came all the same.
+        std::vector<Acceptance> accepted;  // v1: for the next ack.
+        std::vector<Handled> handled;      // Of one ack: the highest of each conversation.
+        std::vector<Handled> held_back;    // Plain: acked before a lower one of theirs.
     };
 
     // DaemonContext
@@ -190,6 +265,7 @@ private:
     void handle(Echo& echo);
     void refuse_before_login(std::string_view text);
     void login_again(const Login& login);
+    LoginReplyV1 login_reply() const;
     void refuse_busy_login(const std::string& message, Duration wait);
     void refuse_login(int code, const std::string& message, bool retry,
                       std::optional<std::int64_t> retry_after_ms);
@@ -202,8 +278,15 @@ private:
     void start_token_clock();
     void on_token_timer();
     void on_slow_check();
-    void watch_queue(std::uint64_t drained);
+    void watch_queue();
     bool is_v1() const noexcept { return profile_ == ProfileId::kPetrelV1; }
+    // Whether its client wants the messages of its inbox.
+    bool is_receiving() const noexcept { return !is_v1() || client_window_ > 0; }
+    QosSendDaemon::Options send_options() const;
+    Traffic& traffic();
+    bool is_traffic_over(TimePoint now) const;
+    void rest_if_traffic_is_over();
+    bool is_socket_full() const;
     Duration silence_max() const;
     TraceEvent trace_event(std::string_view event) const;
     void trace(std::string_view event, int code = 0) const;
@@ -225,6 +308,7 @@ private:
                     std::optional<std::int64_t> retry_after_ms);
     void violate(std::string_view what);
     void push();
+    CursorUpdate cursor_update(bool is_plain, Position position) const;
     void report_handled();
     void add_handled(Position seq, const std::string& sender, const std::string& conv,
                      std::uint64_t cseq);
@@ -232,51 +316,25 @@ private:
 
     SessionHost& host_;
     Router& router_;
-    Authenticator& authenticator_;
     const SessionOptions& options_;
     SessionCounters& counters_;
     const std::uint64_t connection_;
     SessionId id_ = 0;
     State state_ = State::kFresh;
+    bool is_overflowing_ = false;                // queued_bytes_max passed: closed at the flush.
     ProfileId profile_ = ProfileId::kUndecided;  // v1 from the handshake, plain from the login.
-    Identity identity_;                          // From kDeciding on.
+    std::shared_ptr<const Identity> identity_;   // Nobody's before the login.
     std::uint64_t generation_ = 0;               // While online.
-    std::optional<LoginReplyV1> login_reply_;    // v1, while online.
+    LoginTold told_;                             // v1, while online.
     std::uint32_t client_window_ = 64;           // v1, of its login.
     std::uint32_t client_window_bytes_ = 1 << 20;
-    Position stream_first_ = 1;                  // v1, of its login.
-    std::shared_ptr<const std::string> stream_;  // v1, of its login.
-    std::vector<std::string> waiting_;           // While kDeciding: packets behind the login.
-    std::size_t waiting_bytes_ = 0;
-    std::vector<TimePoint> malformed_at_;  // The last malformed_max.
-    // After a pause of the process both wait until the socket was looked at (section 4.5).
-    Patience login_patience_;
-    Timer login_timer_;                    // While kFresh.
-    std::optional<TimePoint> token_ends_;  // From kDeciding on; none: it never does.
-    bool is_token_expired_ = false;        // While online: it was told, the grace period runs.
-    Patience token_patience_;              // Of the grace period: a paused process reads first.
-    Timer token_timer_;                    // While online with a token that ends.
-    Patience slow_patience_;
-    Timer slow_timer_;             // While something may be stuck on the socket.
-    bool is_overflowing_ = false;  // queued_bytes_max passed: closed at the flush.
-    std::uint64_t sent_bytes_ = 0;
-    std::uint64_t drained_bytes_ = 0;  // At the start of slow_timer_.
+    std::unique_ptr<std::vector<TimePoint>> malformed_at_;  // The last malformed_max.
+    std::unique_ptr<Opening> opening_;                      // While kFresh or kDeciding.
+    std::unique_ptr<TokenClock> token_;  // From kDeciding on, of a token that ends.
+    std::unique_ptr<SlowCheck> slow_;    // While something may be stuck on the socket.
     SilenceCheck silence_;
-    QosReceiveDaemon receive_;
-    std::optional<QosSendDaemon> send_;  // From the login on: its strategy is the profile's.
-    std::uint64_t retransmissions_ = 0;  // Of send_, as counted.
-    InboxFeed feed_;
-    Ring<PendingAppend> pending_;
-    std::size_t pending_bytes_ = 0;
-    std::uint64_t take_ = 0;
-    std::optional<Refused> refused_;
-    RateLimit message_rate_;
-    TimePoint paused_until_{};          // By message_rate, and told with 302.
-    std::size_t in_pause_ = 0;          // Messages that came all the same.
-    std::vector<Acceptance> accepted_;  // v1: for the next ack.
-    std::vector<Handled> handled_;      // Of one ack: the highest of each conversation.
-    std::vector<Handled> held_back_;    // Plain: acked before a lower one of theirs.
-    std::string scratch_;
+    Rest rest_;                         // While there is no traffic_.
+    std::unique_ptr<Traffic> traffic_;  // While online, from the first message on.
 };
 
 }  // namespace petrel

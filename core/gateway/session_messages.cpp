@@ -38,14 +38,76 @@ Data to_data(const Delivery& delivery) {
     return data;
 }
 
+QosReceiveDaemon::Options receive_options() {
+    QosReceiveDaemon::Options options;
+    options.ack_delay_max = Duration::zero();  // What a commit brought is acked in the same turn.
+    return options;
+}
+
 }  // namespace
+
+// ---- traffic ----
+
+QosSendDaemon::Options Session::send_options() const {
+    QosSendDaemon::Options options;
+    options.assigns_positions = false;
+    options.strategy =
+        is_v1() ? QosSendDaemon::Strategy::kPositions : QosSendDaemon::Strategy::kFingerprints;
+    options.window_packets_max = is_v1() ? client_window_ : options_.plain_window;
+    options.window_bytes_max = is_v1() ? client_window_bytes_ : options.window_bytes_max;
+    options.kept_max = std::max<std::size_t>(1, options.window_packets_max);
+    options.check_period = options_.plain_check_period;
+    options.retry_not_younger = options_.plain_retry_not_younger;
+    options.retries = std::nullopt;
+    return options;
+}
+
+Session::Traffic::Traffic(Session& session, const Rest& rest)
+    : send(session, session, session.send_options()),
+      receive(session, session, receive_options()),
+      feed(session.options_.feed) {
+    const QosSendDaemon::Options options = session.send_options();
+    send.on_online({rest.inbox, options.window_packets_max, options.window_bytes_max});
+    send.set_writable(!session.is_socket_full());
+    if (session.is_v1()) {
+        receive.on_online(rest.taken, session.options_.window);
+        stream = std::make_shared<const std::string>(session.identity_->stream());
+    }
+    feed.start(rest.inbox, rest.inbox, {});
+}
+
+Session::Traffic& Session::traffic() {
+    if (!traffic_) traffic_ = std::make_unique<Traffic>(*this, rest_);
+    return *traffic_;
+}
+
+// Whether one made anew would go on in the same way.
+bool Session::is_traffic_over(TimePoint now) const {
+    const Traffic& traffic = *traffic_;
+    const bool is_pause_over = traffic.message_rate.is_full(now) && traffic.paused_until <= now;
+    const bool is_all_taken = traffic.pending.empty() && !traffic.refused &&
+                              traffic.accepted.empty() && traffic.receive.is_at_rest();
+    const bool is_all_pushed = traffic.send.kept() == 0 && traffic.handled.empty() &&
+                               traffic.held_back.empty() &&
+                               (traffic.feed.is_at_rest() || !is_receiving());
+    return is_pause_over && is_all_taken && is_all_pushed && host_.queued_bytes() == 0;
+}
+
+void Session::rest_if_traffic_is_over() {
+    if (!traffic_ || !is_traffic_over(now())) return;
+    rest_.taken = traffic_->receive.rx();
+    assert(!is_v1() || !is_receiving() || traffic_->send.highest_acked() == traffic_->feed.last());
+    rest_.inbox = traffic_->feed.last();
+    traffic_.reset();
+    slow_.reset();
+}
 
 // ---- in ----
 
 void Session::handle(Data& data, std::string_view text) {
     if (state_ != State::kOnline) return refuse_before_login(text);
     if (is_v1() && data.h) {
-        if (!send_->on_ack(*data.h, {})) return violate("h is above what was pushed");
+        if (!traffic().send.on_ack(*data.h, {})) return violate("h is above what was pushed");
         report_handled();
     }
     if (!is_within_rate(data, text)) return;
@@ -59,31 +121,34 @@ void Session::handle(Data& data, std::string_view text) {
 
 // Whether the session may send now (PROTOCOL.md sections 4.7 and 4.8).
 bool Session::is_within_rate(const Data& data, std::string_view text) {
-    const bool is_repeated = is_v1() && data.qos && data.seq != 0 && data.seq <= receive_.rx();
+    Traffic& traffic = this->traffic();
+    const Position rx = traffic.receive.rx();
+    const bool is_repeated = is_v1() && data.qos && data.seq != 0 && data.seq <= rx;
     if (is_repeated) return true;  // Acked again, no more.
-    if (now() >= paused_until_) {
-        if (message_rate_.take(now(), options_.message_rate)) return true;
+    if (now() >= traffic.paused_until) {
+        RateLimit& rate = traffic.message_rate;
+        if (rate.take(now(), options_.message_rate)) return true;
         // Half a bucket at a time: who is let go on for one message asks again for each.
-        paused_until_ = now() + message_rate_.time_until((options_.message_rate.burst + 1) / 2,
-                                                         now(), options_.message_rate);
-        in_pause_ = 0;
+        traffic.paused_until = now() + rate.time_until((options_.message_rate.burst + 1) / 2, now(),
+                                                       options_.message_rate);
+        traffic.in_pause = 0;
         tell_pause(data, text);
         return false;
     }
     // What was under way when it was told is at most what the windows let out.
-    if (++in_pause_ > 2 * std::size_t{options_.window}) {
+    if (++traffic.in_pause > 2 * std::size_t{options_.window}) {
         close(kCloseRateLimit, "told to pause, and went on");
         return false;
     }
     const Position before = data.prev.value_or(data.seq - 1);
-    const bool is_behind_another = is_v1() && data.qos && before > receive_.rx();
+    const bool is_behind_another = is_v1() && data.qos && before > rx;
     if (!is_behind_another) tell_pause(data, text);
     return false;
 }
 
 void Session::tell_pause(const Data& data, std::string_view text) {
     ++counters_.rate_limited;
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(paused_until_ - now());
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(traffic_->paused_until - now());
     send_error(static_cast<int>(Errc::kBusy),
                is_v1() ? "too many messages, go on after the pause" : std::string(text), data.fp,
                data.qos ? data.seq : 0, left.count());
@@ -92,7 +157,7 @@ void Session::tell_pause(const Data& data, std::string_view text) {
 // What speaks against a message, whatever the store knows of its fingerprint; 0: nothing.
 int Session::objection(const Data& data) const {
     const bool is_own_name =
-        data.from.empty() || data.from == kNobody || data.from == identity_.user.user;
+        data.from.empty() || data.from == kNobody || data.from == identity_->user();
     if (!is_own_name) return static_cast<int>(Errc::kNotAllowed);
     if (data.to.empty() || data.to == kNobody) return static_cast<int>(Errc::kInvalidPacket);
     if (data.typeu == kTypeuGroup) return static_cast<int>(Errc::kNoSuchGroup);
@@ -108,15 +173,15 @@ void Session::forward_direct(Data& data, std::string_view text) {
                           data.fp, 0, {});
     }
     Data out;
-    out.from = identity_.user.user;
+    out.from = identity_->user();
     out.to = std::move(data.to);
     out.fp = std::move(data.fp);
     out.typeu = data.typeu;
     out.bridge = data.bridge;
     out.send_ts = router_.wall_ms();
     out.text = std::move(data.text);
-    const UserKey to{identity_.user.app, out.to};
-    router_.send_direct(to, std::move(out));
+    UserKey to{std::string(identity_->app()), out.to};
+    router_.send_direct(std::move(to), std::move(out));
 }
 
 void Session::take_v1(Data& data, std::size_t frame_bytes) {
@@ -125,15 +190,16 @@ void Session::take_v1(Data& data, std::size_t frame_bytes) {
                           "a message with QoS needs a fingerprint and a position", data.fp,
                           data.seq, {});
     }
-    const Position rx_before = receive_.rx();
-    if (refused_ && data.seq > rx_before && data.seq <= refused_->seq) {
-        return send_error(refused_->code, std::string(refusal_text(refused_->code)), refused_->fp,
-                          refused_->seq, {});
+    Traffic& traffic = this->traffic();
+    const Position rx_before = traffic.receive.rx();
+    if (traffic.refused && data.seq > rx_before && data.seq <= traffic.refused->seq) {
+        return send_error(traffic.refused->code, std::string(refusal_text(traffic.refused->code)),
+                          traffic.refused->fp, traffic.refused->seq, {});
     }
-    const auto verdict = receive_.on_data(data.seq, data.prev);
+    const auto verdict = traffic.receive.on_data(data.seq, data.prev);
     if (verdict == QosReceiveDaemon::Verdict::kDuplicate) ++counters_.duplicates;
     if (verdict != QosReceiveDaemon::Verdict::kTake) return;
-    if (refused_ && receive_.rx() > refused_->seq) refused_.reset();
+    if (traffic.refused && traffic.receive.rx() > traffic.refused->seq) traffic.refused.reset();
     trace("received", data);
 
     PendingAppend pending;
@@ -143,16 +209,17 @@ void Session::take_v1(Data& data, std::size_t frame_bytes) {
     const Fingerprint fp = data.fp;
     const Position seq = data.seq;
     // Twice the window: a client may free its place of a message that expired under way.
-    const bool has_room = pending_.size() < 2 * std::size_t{options_.window} &&
-                          (pending_.empty() ||
-                           pending_bytes_ + frame_bytes <= 2 * std::size_t{options_.window_bytes});
+    const bool has_room = traffic.pending.size() < 2 * std::size_t{options_.window} &&
+                          (traffic.pending.empty() || traffic.pending_bytes + frame_bytes <=
+                                                          2 * std::size_t{options_.window_bytes});
     if (has_room && hand_to_store(data, std::move(pending))) return;
-    receive_.rewind(rx_before);
+    traffic.receive.rewind(rx_before);
     send_error(static_cast<int>(Errc::kBusy), "busy, try again later", fp, seq,
                options_.busy_retry_ms);
 }
 
 void Session::take_plain(Data& data, std::string_view text) {
+    Traffic& traffic = this->traffic();
     PendingAppend pending;
     pending.bytes = text.size();
     pending.plain = std::make_unique<PlainAnswer>();
@@ -163,45 +230,45 @@ void Session::take_plain(Data& data, std::string_view text) {
     if (data.fp.empty()) data.fp = host_.fingerprints().next();
     trace("received", data);
     const bool has_room =
-        pending_.size() < options_.plain_pending_max &&
-        (pending_.empty() || pending_bytes_ + text.size() <= options_.window_bytes);
+        traffic.pending.size() < options_.plain_pending_max &&
+        (traffic.pending.empty() || traffic.pending_bytes + text.size() <= options_.window_bytes);
     if (has_room && hand_to_store(data, std::move(pending))) return;
     send_error(static_cast<int>(Errc::kBusy), std::string(text), {}, 0, {});
 }
 
 bool Session::hand_to_store(Data& data, PendingAppend pending) {
-    pending.take = take_;
+    pending.take = traffic_->take;
     AppendRequest request;
     request.refusal = objection(data);
     request.ticket = id_;
     if (is_v1()) {
-        request.stream = stream_;
+        request.stream = traffic_->stream;
         request.seq = data.seq;
         // Not the client's: what was taken before it must be accepted, too, or be sent again.
         request.prev = pending.rx_before;
-        request.told = receive_.h();
+        request.told = traffic_->receive.h();
     }
     request.message = std::make_shared<StoredMessage>();
     StoredMessage& message = *request.message;
-    message.app = identity_.user.app;
-    message.from = identity_.user.user;
+    message.app = identity_->app();
+    message.from = identity_->user();
     message.to = std::move(data.to);
     message.fp = std::move(data.fp);
     message.typeu = data.typeu;
     message.bridge = data.bridge;
     message.text = std::move(data.text);
     if (!router_.append(std::move(request))) return false;
-    pending_bytes_ += pending.bytes;
-    pending_.push_back(std::move(pending));
+    traffic_->pending_bytes += pending.bytes;
+    traffic_->pending.push_back(std::move(pending));
     return true;
 }
 
 void Session::on_append_result(const AppendResult& result) {
-    if (state_ != State::kOnline || pending_.empty()) return;
-    const PendingAppend pending = std::move(pending_.front());
+    if (state_ != State::kOnline || !traffic_ || traffic_->pending.empty()) return;
+    const PendingAppend pending = std::move(traffic_->pending.front());
     assert(pending.seq == result.seq);
-    pending_.pop_front();
-    pending_bytes_ -= pending.bytes;
+    traffic_->pending.pop_front();
+    traffic_->pending_bytes -= pending.bytes;
     switch (result.fate) {
         case AppendResult::Fate::kAccepted: ++counters_.accepted; break;
         case AppendResult::Fate::kDuplicate:
@@ -225,23 +292,23 @@ void Session::on_append_result(const AppendResult& result) {
 
 void Session::on_result_v1(const AppendResult& result, const PendingAppend& pending) {
     // Behind a refused or failed one: the store did not take it, the client sends it again.
-    if (pending.take != take_) return;
+    if (pending.take != traffic_->take) return;
     switch (result.fate) {
         case AppendResult::Fate::kAccepted:
         case AppendResult::Fate::kDuplicate:
-            accepted_.push_back(Acceptance{result.cseq, result.send_ts, result.seq});
-            receive_.on_handled(result.seq);
+            traffic_->accepted.push_back(Acceptance{result.cseq, result.send_ts, result.seq});
+            traffic_->receive.on_handled(result.seq);
             return;
         case AppendResult::Fate::kRefused:
-            ++take_;
-            receive_.rewind(pending.rx_before);
-            refused_ = Refused{result.seq, result.fp, result.code};
+            ++traffic_->take;
+            traffic_->receive.rewind(pending.rx_before);
+            traffic_->refused = Refused{result.seq, result.fp, result.code};
             send_error(result.code, std::string(refusal_text(result.code)), result.fp, result.seq,
                        {});
             return;
         case AppendResult::Fate::kFailed:
-            ++take_;
-            receive_.rewind(pending.rx_before);
+            ++traffic_->take;
+            traffic_->receive.rewind(pending.rx_before);
             send_error(static_cast<int>(Errc::kBusy), "the message store cannot write now",
                        result.fp, result.seq, options_.busy_retry_ms);
             return;
@@ -260,7 +327,7 @@ void Session::on_result_plain(const AppendResult& result, const PendingAppend& p
             Ack ack;
             ack.fp = result.fp;
             ack.from = profile_ == ProfileId::kMobileImSdk ? pending.plain->to : kServerUser;
-            ack.to = identity_.user.user;
+            ack.to = identity_->user();
             ack.bridge = pending.plain->bridge;
             ++counters_.acks_out;
             send(Packet(std::move(ack)));
@@ -280,9 +347,9 @@ void Session::on_ack_due(const QosReceiveDaemon::AckDue& due) {
     ack.h = due.h;
     ack.rx = due.rx;
     ack.gap = due.gap;
-    ack.acc = std::move(accepted_);
-    accepted_.clear();
-    ack.to = identity_.user.user;
+    ack.acc = std::move(traffic_->accepted);
+    traffic_->accepted.clear();
+    ack.to = identity_->user();
     ++counters_.acks_out;
     send(Packet(std::move(ack)));
 }
@@ -293,7 +360,7 @@ void Session::send_error(int code, std::string message, const Fingerprint& fp, P
     ErrorPacket error;
     error.code = code;
     error.message = std::move(message);
-    error.to = state_ == State::kOnline ? identity_.user.user : kNobody;
+    error.to = state_ == State::kOnline ? identity_->user() : std::string_view(kNobody);
     if (is_v1()) {
         error.fp = fp;
         if (seq != 0) error.seq = seq;
@@ -305,18 +372,19 @@ void Session::send_error(int code, std::string message, const Fingerprint& fp, P
 // ---- out ----
 
 void Session::on_delivery(const Delivery& delivery) {
-    if (state_ != State::kOnline || (is_v1() && client_window_ == 0)) return;
-    feed_.on_delivery(delivery);
+    if (state_ != State::kOnline || !is_receiving()) return;
+    traffic().feed.on_delivery(delivery);
     host_.want_flush(*this);
 }
 
 void Session::on_page(const ReadResult& page) {
-    if (state_ != State::kOnline) return;
+    if (state_ != State::kOnline || !traffic_) return;
+    InboxFeed& feed = traffic_->feed;
     if (page.error) {
-        feed_.on_page_failed();
+        feed.on_page_failed();
         return;
     }
-    if (!feed_.on_page(page)) {
+    if (!feed.on_page(page)) {
         // Retention took what this session had still to get: the next login says so.
         return close(kCloseGoingAway, "older messages are gone, log in again");
     }
@@ -324,20 +392,27 @@ void Session::on_page(const ReadResult& page) {
 }
 
 void Session::push() {
-    if (state_ != State::kOnline || (is_v1() && client_window_ == 0)) return;
-    while (const Delivery* const next = feed_.front()) {
-        if (!send_->has_room(next->message->text.size())) break;
+    if (!is_receiving()) return;
+    QosSendDaemon& out = traffic_->send;
+    InboxFeed& feed = traffic_->feed;
+    while (const Delivery* const next = feed.front()) {
+        if (!out.has_room(next->message->text.size())) break;
         // A plain client's ack names only a fingerprint: two senders' equal ones go one by one.
-        if (send_->submit(to_data(*next), std::nullopt)) break;
-        feed_.pop();
+        if (out.submit(to_data(*next), std::nullopt)) break;
+        feed.pop();
     }
-    if (!feed_.wants_page()) return;
+    if (!feed.wants_page()) return;
     ReadRequest request;
     request.ticket = id_;
-    request.app = identity_.user.app;
-    request.user = identity_.user.user;
-    request.after = feed_.page_after();
-    if (router_.read(std::move(request))) feed_.on_page_requested();
+    request.app = identity_->app();
+    request.user = identity_->user();
+    request.after = feed.page_after();
+    if (router_.read(std::move(request))) feed.on_page_requested();
+}
+
+CursorUpdate Session::cursor_update(bool is_plain, Position position) const {
+    return {std::string(identity_->app()), std::string(identity_->user()),
+            std::string(identity_->device()), is_plain, position};
 }
 
 // The client has handled it. The cursor follows, and the sender may be told.
@@ -345,9 +420,8 @@ void Session::on_accepted(const QosSendDaemon::Settled& settled, const Acceptanc
     const Data& message = settled.message;
     ++counters_.handled;
     if (is_v1()) return add_handled(message.seq, message.from, message.conv, message.cseq);
-    router_.advance(
-        CursorUpdate{identity_.user.app, identity_.user.user, identity_.device, true, message.seq});
-    Handled handled{identity_.user, message.seq, message.from, message.conv, message.cseq};
+    router_.advance(cursor_update(true, message.seq));
+    Handled handled{identity_->user_key(), message.seq, message.from, message.conv, message.cseq};
     if (complete(handled)) {
         add_handled(handled.seq, handled.sender, handled.conv, handled.cseq);
     }
@@ -355,9 +429,10 @@ void Session::on_accepted(const QosSendDaemon::Settled& settled, const Acceptanc
 
 void Session::add_handled(Position seq, const std::string& sender, const std::string& conv,
                           std::uint64_t cseq) {
-    const auto same = find_same(handled_, conv, sender);
-    if (same == handled_.end()) {
-        handled_.push_back(Handled{identity_.user, seq, sender, conv, cseq});
+    std::vector<Handled>& handled = traffic_->handled;
+    const auto same = find_same(handled, conv, sender);
+    if (same == handled.end()) {
+        handled.push_back(Handled{identity_->user_key(), seq, sender, conv, cseq});
     } else {
         same->seq = std::max(same->seq, seq);
         same->cseq = std::max(same->cseq, cseq);
@@ -369,38 +444,36 @@ void Session::add_handled(Position seq, const std::string& sender, const std::st
 // unacked. Held back are at most as many conversations as are in flight.
 bool Session::complete(Handled& handled) {
     std::optional<std::uint64_t> open;  // The lowest.
-    send_->for_each_kept([&](const Data& kept, unsigned) {
+    traffic_->send.for_each_kept([&](const Data& kept, unsigned) {
         if (kept.conv != handled.conv || kept.from != handled.sender) return;
         open = std::min(kept.cseq, open.value_or(kept.cseq));
     });
-    const auto held = find_same(held_back_, handled.conv, handled.sender);
+    std::vector<Handled>& held_back = traffic_->held_back;
+    const auto held = find_same(held_back, handled.conv, handled.sender);
     if (open && *open < handled.cseq) {
-        if (held == held_back_.end()) {
-            held_back_.push_back(handled);
+        if (held == held_back.end()) {
+            held_back.push_back(handled);
         } else if (held->cseq < handled.cseq) {
             *held = handled;
         }
         return false;
     }
-    if (held != held_back_.end() && (!open || held->cseq < *open)) {
+    if (held != held_back.end() && (!open || held->cseq < *open)) {
         if (held->cseq > handled.cseq) handled = std::move(*held);
-        held_back_.erase(held);
+        held_back.erase(held);
     }
     return true;
 }
 
 void Session::report_handled() {
-    if (handled_.empty()) return;
-    std::vector<Handled> handled = std::move(handled_);
-    handled_.clear();
+    if (traffic_->handled.empty()) return;
+    std::vector<Handled> handled = std::move(traffic_->handled);
+    traffic_->handled.clear();
     // In inbox order: the home counts upwards.
     std::sort(handled.begin(), handled.end(),
               [](const Handled& a, const Handled& b) { return a.seq < b.seq; });
     const Position highest = handled.back().seq;
-    if (is_v1()) {
-        router_.advance(CursorUpdate{identity_.user.app, identity_.user.user, identity_.device,
-                                     false, highest});
-    }
+    if (is_v1()) router_.advance(cursor_update(false, highest));
     if (TraceSink* const sink = router_.trace()) {
         TraceEvent event = trace_event("handled");
         event.h = highest;
@@ -423,7 +496,7 @@ void Session::on_direct(const Data& data) {
 void Session::on_receipt(const Receipt& receipt) {
     if (state_ != State::kOnline || !is_v1()) return;
     Receipt out = receipt;
-    out.to = identity_.user.user;
+    out.to = identity_->user();
     send(Packet(std::move(out)));
     host_.want_flush(*this);
 }

@@ -35,9 +35,8 @@ const char* name_of(ProfileId profile) {
 
 bool is_meant(const Identity& identity, std::string_view app, std::string_view user,
               std::string_view device) {
-    return (app.empty() || identity.user.app == app) &&
-           (user.empty() || identity.user.user == user) &&
-           (device.empty() || identity.device == device);
+    return (app.empty() || identity.app() == app) && (user.empty() || identity.user() == user) &&
+           (device.empty() || identity.device() == device);
 }
 
 }  // namespace
@@ -49,17 +48,16 @@ public:
     Connection(Shard& shard, std::uint64_t serial, std::unique_ptr<Transport> transport,
                const PeerInfo& peer)
         : shard_(shard),
-          serial_(serial),
           address_(peer.address),
           connected_at_(shard.wall_ms()),
           place_(peer.place),
           transport_(std::move(transport)),
-          session_(*this, shard.router_, *shard.shared_.authenticator,
-                   shard.shared_.session_options, shard.counters_, serial, peer.subprotocol) {
+          session_(*this, shard.router_, shard.shared_.session_options, shard.counters_, serial,
+                   peer.subprotocol) {
         transport_->set_handler(*this);
     }
 
-    std::uint64_t serial() const { return serial_; }
+    std::uint64_t serial() const { return session_.connection(); }
     Session& session() { return session_; }
     const Session& session() const { return session_; }
     SessionInfo info() const;
@@ -83,17 +81,20 @@ public:
         return std::uniform_int_distribution<std::uint64_t>(low, high)(shard_.random_);
     }
     FingerprintSource& fingerprints() override { return shard_.fingerprints_; }
+    Authenticator& authenticator() override { return *shard_.shared_.authenticator; }
+    std::string& scratch() override { return shard_.scratch_; }
     void log(LogLevel level, std::string_view text) override {
         if (!shard_.shared_.log) return;
         LogContext context;
-        context.connection = serial_;
+        context.connection = serial();
         context.address = address_;
-        context.session = session_.public_id();
+        const std::string session = session_.public_id();
+        context.session = session;
         const Identity& identity = session_.identity();
-        if (!identity.user.user.empty()) {
-            context.app = identity.user.app;
-            context.user = identity.user.user;
-            context.device = identity.device;
+        if (!identity.user().empty()) {
+            context.app = identity.app();
+            context.user = identity.user();
+            context.device = identity.device();
         }
         shard_.shared_.log(level, text, context);
     }
@@ -133,7 +134,6 @@ public:
 
 private:
     Shard& shard_;
-    const std::uint64_t serial_;
     const std::string address_;
     const WallMillis connected_at_;
     const std::weak_ptr<ConnectionLimits::Place> place_;
@@ -143,7 +143,7 @@ private:
 
 SessionInfo Shard::Connection::info() const {
     SessionInfo info;
-    info.connection = serial_;
+    info.connection = serial();
     info.shard = shard_of(session_.id());
     info.address = address_;
     info.session = session_.public_id();
@@ -151,10 +151,10 @@ SessionInfo Shard::Connection::info() const {
     info.profile = name_of(session_.profile_id());
     const Identity& identity = session_.identity();
     if (session_.state() != Session::State::kFresh) {
-        info.app = identity.user.app;
-        info.user = identity.user.user;
-        info.device = identity.device;
-        info.device_class = identity.device_class;
+        info.app = identity.app();
+        info.user = identity.user();
+        info.device = identity.device();
+        info.device_class = identity.device_class();
     }
     info.connected_at = connected_at_;
     info.in_flight = session_.in_flight();

@@ -86,6 +86,7 @@ private:
     TimerQueue timers_;
     std::mt19937_64 random_;
     UuidSource fingerprints_;
+    std::string scratch_;  // The sessions'.
     SessionCounters counters_;
     Router router_;
     std::unique_ptr<Listener> listener_;

@@ -1,16 +1,15 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <variant>
 #include <vector>
 
+#include "core/gateway/identity.hpp"
 #include "core/store/message_store.hpp"
 #include "protocol/packet.hpp"
-#include "protocol/profile.hpp"
 
 // What routers of different shards tell one another. A session lives on the shard that accepted
 // its connection; every user has a home shard, which knows all of that user's sessions and decides
@@ -25,34 +24,11 @@ constexpr unsigned shard_of(SessionId id) noexcept {
     return static_cast<unsigned>(id >> kShardShift);
 }
 
-struct UserKey {
-    std::string app;
-    std::string user;
-    friend bool operator==(const UserKey& a, const UserKey& b) noexcept {
-        return a.user == b.user && a.app == b.app;
-    }
-};
-
-struct UserKeyHash {
-    std::size_t operator()(const UserKey& key) const noexcept {
-        const std::hash<std::string_view> hash;
-        return hash(key.app) * 1'099'511'628'211u + hash(key.user);
-    }
-};
-
-// Who is on a connection, once it has said so and was believed.
-struct Identity {
-    UserKey user;
-    std::string device = "-";  // "-" for plain.
-    std::string device_class = "other";
-    ProfileId profile = ProfileId::kUndecided;
-};
-
 // Session's shard -> home: may I?
 struct LoginAsk {
     SessionId session = 0;
     std::uint64_t connection = 0;  // Serial of the connection: grows with each accept.
-    Identity identity;
+    std::shared_ptr<const Identity> identity;
     std::uint64_t generation = 0;
     std::optional<InboxCursor> inbox;
     OutboxHello outbox;

@@ -8,6 +8,7 @@
 #include "core/store/message_rules.hpp"
 #include "core/store/message_tables.hpp"
 #include "daemons/ring.hpp"
+#include "daemons/slab.hpp"
 
 namespace petrel {
 namespace {
@@ -16,29 +17,29 @@ namespace {
 // message of 200, dedup row included.)
 constexpr std::size_t kMessageBytes = 500;
 constexpr std::size_t kDedupBytes = 80;
+// Beyond that many in use at once (two or three a user) they are copied out and in.
+constexpr std::size_t kUserRowsCachedMax = 2048;
 
 class MemoryTables final : public MessageTables {
 public:
+    // What it has is as near as what a cache has.
+    std::size_t user_rows_cached_max() const override { return kUserRowsCachedMax; }
+
     std::error_code begin() override { return {}; }
     void end() override {}
 
     std::error_code apply(WriteSet& set) override {
         forget(set);
         for (const WriteSet::User& write : set.users) {
-            if (write.is_new) {
-                ids_.emplace(key(write.row->app, write.row->name), write.row->id);
-                users_.resize(std::max(users_.size(), static_cast<std::size_t>(write.row->id)));
-            }
-            User& owner = user(write.row->id);
-            UserRow& row = owner.row;
-            if (write.is_new) owner.floor = write.row->floor;
-            if (write.only_last) {
-                row.last = write.row->last;
-            } else {
-                row = *write.row;
-            }
+            const UserRow& row = *write.row;
+            if (write.is_new) add(row);
+            User& owner = user(row.id);
+            owner.last = row.last;
+            if (write.only_last) continue;
+            owner.generation = row.generation;
+            owner.epoch = epoch_of(row.epoch);
         }
-        for (auto& [id, epoch] : set.epochs) user(id).row.epoch = std::move(epoch);
+        for (const auto& [id, epoch] : set.epochs) user(id).epoch = epoch_of(epoch);
         for (const WriteSet::Device& write : set.devices) {
             put(user(write.user).devices, *write.row, &DeviceRow::device);
         }
@@ -62,9 +63,17 @@ public:
 
     std::error_code find_user(std::string_view app, std::string_view name, UserRow& row,
                               bool& is_found) override {
-        const auto it = ids_.find(key(app, name));
-        is_found = it != ids_.end();
-        if (is_found) row = user(it->second).row;
+        const Slot found = find(app, name);
+        is_found = found != kNoSlot;
+        if (!is_found) return {};
+        const User& owner = users_[found];
+        row.id = id_of(found);
+        row.app = app;
+        row.name = name;
+        row.epoch = owner.epoch.to_string();
+        row.last = owner.last;
+        row.floor = owner.floor;
+        row.generation = owner.generation;
         return {};
     }
 
@@ -125,7 +134,7 @@ public:
             if (rows.size() >= rows_max) return;
             const User& owner = users_[at];
             if (owner.inbox.empty()) continue;
-            rows.push_back({owner.row.id, owner.row.app, owner.row.name});
+            rows.push_back({id_of(static_cast<Slot>(at)), *apps_[owner.app], owner.name});
         }
     }
 
@@ -145,7 +154,7 @@ public:
                 --skip;
                 continue;
             }
-            rows.push_back({owner.row.app, owner.row.name, entry.seq});
+            rows.push_back({*apps_[owner.app], owner.name, entry.seq});
         }
         return {};
     }
@@ -183,12 +192,18 @@ public:
     std::string last_error() const override { return {}; }
 
 private:
+    // A UserRow and what belongs to it. There are many of them, and most of them rest.
     struct User {
-        UserRow row;
+        std::string name;
+        Fingerprint epoch;
+        Position last = 0;
         Position floor = 0;  // inbox[0] has position floor + 1.
+        std::uint64_t generation = 0;
         Ring<std::shared_ptr<const StoredMessage>> inbox;
         std::vector<DeviceRow> devices;
         std::vector<StreamRow> streams;
+        Slot app = 0;  // In apps_.
+        Slot chain = kNoSlot;
     };
     struct LogEntry {
         std::int64_t accepted_at;
@@ -196,11 +211,34 @@ private:
         Position seq;
     };
 
-    const std::string& key(std::string_view app, std::string_view name) {
-        const std::size_t size = app.size();
-        key_.assign(reinterpret_cast<const char*>(&size), sizeof size);
-        key_.append(app).append(name);
-        return key_;
+    static UserId id_of(Slot slot) { return static_cast<UserId>(slot) + 1; }
+    static Fingerprint epoch_of(std::string_view text) {
+        return Fingerprint::parse(text).value_or(Fingerprint());  // It was one.
+    }
+    static std::size_t hash(Slot app, std::string_view name) {
+        return RowHash::mix(std::hash<std::string_view>()(name) + app);
+    }
+
+    Slot find(std::string_view app, std::string_view name) {
+        scratch_.assign(app);
+        const auto known = app_slots_.find(scratch_);
+        if (known == app_slots_.end()) return kNoSlot;
+        return by_name_.find(users_, hash(known->second, name), [&](Slot slot) {
+            return users_[slot].app == known->second && users_[slot].name == name;
+        });
+    }
+
+    void add(const UserRow& row) {
+        const auto slot = static_cast<Slot>(row.id - 1);
+        if (users_.size() <= slot) users_.resize(slot + std::size_t{1});
+        const auto [app, is_new] = app_slots_.emplace(row.app, static_cast<Slot>(apps_.size()));
+        if (is_new) apps_.push_back(&app->first);
+        User& added = users_[slot];
+        added.name = row.name;
+        added.app = app->second;
+        added.floor = row.floor;
+        by_name_.add(users_, slot,
+                     [this](Slot each) { return hash(users_[each].app, users_[each].name); });
     }
 
     User& user(UserId id) { return users_[static_cast<std::size_t>(id - 1)]; }
@@ -230,7 +268,7 @@ private:
         const std::size_t keys_max = keys.size() + rows_max;
         for (; at < end && keys.size() < keys_max; ++at) {
             for (const Row& row : users_[at].*rows) {
-                if (row.used_at < before) keys.push_back({users_[at].row.id, row.*name});
+                if (row.used_at < before) keys.push_back({id_of(static_cast<Slot>(at)), row.*name});
             }
         }
         is_finished = at >= users_.size();
@@ -278,8 +316,10 @@ private:
         return kMessageBytes + message.text.size();
     }
 
-    std::unordered_map<std::string, UserId> ids_;
     std::deque<User> users_;  // By id - 1.
+    SlotIndex by_name_;
+    std::unordered_map<std::string, Slot> app_slots_;
+    std::vector<const std::string*> apps_;  // By slot.
     std::unordered_map<ConversationKey, std::uint64_t, RowHash> conversations_;
     // Of the current span of a horizon, and of the one before.
     DedupTable dedup_;
@@ -292,7 +332,7 @@ private:
     std::size_t stream_sweep_ = 0;
     std::size_t device_sweep_ = 0;
     std::int64_t last_now_ = 0;
-    std::string key_;
+    std::string scratch_;
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ MessageRules::MessageRules(std::unique_ptr<MessageTables> tables, const StoreOpt
     : tables_(std::move(tables)),
       options_(options),
       epochs_(epochs),
-      users_(kUserRowsCachedMax),
+      users_(tables_->user_rows_cached_max()),
       conversations_(kConversationsCachedMax),
       now_(tables_->last_now()),
       last_user_id_(tables_->last_user_id()) {}

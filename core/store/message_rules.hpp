@@ -44,8 +44,6 @@ public:
     StoreFault last_fault() const override { return tables_->last_fault(); }
 
 private:
-    // Rows cached: users, each with its devices and streams, and conversations.
-    static constexpr std::size_t kUserRowsCachedMax = 262'144;
     static constexpr std::size_t kConversationsCachedMax = 262'144;
     // A table is swept for what has expired this many times in the time that its rows are kept.
     static constexpr std::int64_t kSweepsInRetention = 8;

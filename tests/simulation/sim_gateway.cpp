@@ -15,8 +15,8 @@ public:
         : gateway_(gateway),
           serial_(serial),
           connection_(std::move(connection)),
-          session_(*this, *gateway.router_, gateway.authenticator_, gateway.session_options_,
-                   gateway.counters_, serial, subprotocol) {
+          session_(*this, *gateway.router_, gateway.session_options_, gateway.counters_, serial,
+                   subprotocol) {
         connection_->attach(Connection::End::kServer, this);
     }
     ~SimSession() { connection_->detach(Connection::End::kServer); }
@@ -53,6 +53,8 @@ public:
         return gateway_.schedule_.random(low, high);
     }
     FingerprintSource& fingerprints() override { return gateway_.fingerprints_; }
+    Authenticator& authenticator() override { return gateway_.authenticator_; }
+    std::string& scratch() override { return gateway_.scratch_; }
     void log(LogLevel, std::string_view) override {}
 
     void on_packet(std::string_view text) override {

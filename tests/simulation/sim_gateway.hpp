@@ -114,6 +114,7 @@ private:
     SessionCounters counters_;
     SimAuthenticator authenticator_;
     SeededSource fingerprints_;
+    std::string scratch_;  // The sessions'.
     SeededSource epochs_;
     std::unique_ptr<MessageStore> store_;
     Probe probe_;

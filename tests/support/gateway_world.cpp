@@ -151,9 +151,8 @@ FakeClient::FakeClient(GatewayWorld& world, unsigned shard, std::uint64_t serial
                        std::string_view subprotocol)
     : world_(world),
       subprotocol_(subprotocol == kSubprotocolV1 ? ProfileId::kPetrelV1 : ProfileId::kUndecided) {
-    session_ =
-        std::make_unique<Session>(*this, world.router(shard), *world.authenticator_,
-                                  world.options_.session, world.counters_, serial, subprotocol);
+    session_ = std::make_unique<Session>(*this, world.router(shard), world.options_.session,
+                                         world.counters_, serial, subprotocol);
 }
 
 FakeClient::~FakeClient() {
@@ -163,7 +162,7 @@ FakeClient::~FakeClient() {
 
 ProfileId FakeClient::profile() const {
     if (subprotocol_ == ProfileId::kPetrelV1) return subprotocol_;
-    const ProfileId known = session_->identity().profile;
+    const ProfileId known = session_->identity().profile();
     return known == ProfileId::kMobileImSdk ? known : ProfileId::kImSdk;
 }
 
@@ -267,6 +266,10 @@ Duration FakeClient::take_login(const UserKey&) { return world_.account_wait; }
 TimerQueue& FakeClient::timers() { return world_.timers_; }
 std::uint64_t FakeClient::random(std::uint64_t low, std::uint64_t) { return low; }
 FingerprintSource& FakeClient::fingerprints() { return *world_.fingerprints_; }
+
+Authenticator& FakeClient::authenticator() { return *world_.authenticator_; }
+
+std::string& FakeClient::scratch() { return world_.scratch_; }
 
 std::vector<Decoded> FakeClient::packets() const {
     std::vector<Decoded> all;
@@ -511,7 +514,7 @@ void GatewayWorld::do_request(Request& request) {
         hosts_[shard]->router.on_append_results({result});
         for (Delivery& delivery : deliveries) {
             Router& home =
-                hosts_[router().home_of(delivery.message->app, delivery.message->to)]->router;
+                hosts_[router().home_of({delivery.message->app, delivery.message->to})]->router;
             home.on_deliveries({std::move(delivery)});
         }
     } else if (auto* open = std::get_if<OpenRequest>(&request)) {

@@ -119,6 +119,8 @@ private:
     TimerQueue& timers() override;
     std::uint64_t random(std::uint64_t low, std::uint64_t high) override;
     FingerprintSource& fingerprints() override;
+    Authenticator& authenticator() override;
+    std::string& scratch() override;
     void log(LogLevel, std::string_view) override {}
     Duration take_login() override;
     Duration take_login(const UserKey& account) override;
@@ -215,6 +217,7 @@ private:
     SessionCounters counters_;
     std::unique_ptr<FingerprintSource> epochs_;
     std::unique_ptr<FingerprintSource> fingerprints_;
+    std::string scratch_;  // The sessions'.
     std::unique_ptr<MessageStore> store_;
     std::unique_ptr<Authenticator> authenticator_;
     std::vector<std::unique_ptr<Host>> hosts_;

@@ -3,13 +3,14 @@
 #include <doctest/doctest.h>
 
 #include <memory>
+#include <ostream>
 #include <vector>
 
 using namespace petrel;
 
 namespace {
 
-using Places = std::vector<std::unique_ptr<ConnectionLimits::Place>>;
+using Places = std::vector<std::shared_ptr<ConnectionLimits::Place>>;
 
 // How many of ten from `address` get a place.
 int taken_of_ten(ConnectionLimits& limits, Places& places, const char* address) {

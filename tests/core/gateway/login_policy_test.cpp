@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -10,14 +11,20 @@ using namespace petrel;
 
 namespace {
 
+std::shared_ptr<const Identity> on(const std::string& device, const std::string& device_class) {
+    Identity::Names names;
+    names.device = device;
+    names.device_class = device_class;
+    return std::make_shared<Identity>(names, ProfileId::kPetrelV1);
+}
+
 LiveSession live(std::uint64_t connection, std::uint64_t generation,
                  const std::string& device = "phone", const std::string& device_class = "mobile") {
     LiveSession session;
     session.session = connection;
     session.connection = connection;
     session.generation = generation;
-    session.identity.device = device;
-    session.identity.device_class = device_class;
+    session.identity = on(device, device_class);
     return session;
 }
 
@@ -26,8 +33,7 @@ LoginAsk ask(std::uint64_t connection, std::uint64_t generation,
     LoginAsk login;
     login.session = login.connection = connection;
     login.generation = generation;
-    login.identity.device = device;
-    login.identity.device_class = device_class;
+    login.identity = on(device, device_class);
     return login;
 }
 

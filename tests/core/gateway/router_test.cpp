@@ -29,7 +29,7 @@ GatewayWorld::Options with_shards(unsigned shards, SessionPolicy policy = Sessio
 std::string user_of(GatewayWorld& world, unsigned shard, const std::string& prefix) {
     for (int i = 0;; ++i) {
         const std::string user = prefix + std::to_string(i);
-        if (world.router().home_of("default", user) == shard) return user;
+        if (world.router().home_of({"default", user}) == shard) return user;
     }
 }
 
@@ -46,10 +46,10 @@ TEST_CASE("Router: a user's home is the same for every shard, and homes are spre
     std::set<unsigned> homes;
     for (int i = 0; i < 100; ++i) {
         const std::string user = "user" + std::to_string(i);
-        const unsigned home = world.router(0).home_of("app", user);
+        const unsigned home = world.router(0).home_of({"app", user});
         CHECK(home < 4);
         for (unsigned shard = 1; shard < 4; ++shard) {
-            CHECK(world.router(shard).home_of("app", user) == home);
+            CHECK(world.router(shard).home_of({"app", user}) == home);
         }
         homes.insert(home);
     }
@@ -61,7 +61,8 @@ TEST_CASE("Router: app and user are told apart") {
     int different = 0;
     for (int i = 0; i < 100; ++i) {
         const std::string name = std::to_string(i);
-        if (world.router().home_of("a" + name, "b") != world.router().home_of("a", name + "b")) {
+        if (world.router().home_of({"a" + name, "b"}) !=
+            world.router().home_of({"a", name + "b"})) {
             ++different;
         }
     }

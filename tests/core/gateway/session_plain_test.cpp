@@ -84,10 +84,10 @@ TEST_CASE("Plain: which login is whose") {
         app = "test";
     }
     client.send(login_text(content));
-    CHECK(client.session().identity().profile == expected);
-    CHECK(client.session().identity().user.app == app);
-    CHECK(client.session().identity().device == "-");
-    CHECK(client.session().identity().device_class == "other");
+    CHECK(client.session().identity().profile() == expected);
+    CHECK(client.session().identity().app() == app);
+    CHECK(client.session().identity().device() == "-");
+    CHECK(client.session().identity().device_class() == "other");
 }
 
 TEST_CASE("Plain: an unknown subprotocol is plain") {

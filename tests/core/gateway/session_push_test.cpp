@@ -575,6 +575,73 @@ TEST_CASE("Session: what the gateway sends does not prove the client's life") {
     CHECK(bob.close_code() == 4002);
 }
 
+// ---- rest ----
+
+TEST_CASE("Session: a heartbeat frees what messages needed, once nothing is left of them") {
+    GatewayWorld world;
+    FakeClient& alice = world.online({"alice"});
+    FakeClient& bob = world.online({"bob"});
+    CHECK(bob.session().is_at_rest());
+    alice.say({"a", 1});
+    CHECK(bob.received() == "2 a@1");
+    bob.heartbeat(0, 1, 0);
+    CHECK(!bob.session().is_at_rest());  // It is unacked.
+    bob.heartbeat(0, 1, 1);
+    CHECK(bob.session().is_at_rest());
+    alice.heartbeat(1, 0, 0);
+    CHECK(alice.session().is_at_rest());
+}
+
+TEST_CASE("Session: both directions go on where they stood before the rest") {
+    GatewayWorld world;
+    FakeClient& alice = world.online({"alice"});
+    FakeClient& bob = world.online({"bob"});
+    alice.say({"a", 1});
+    bob.heartbeat(0, 1, 1);
+    alice.heartbeat(1, 0, 0);
+    bob.received();
+    alice.received();
+    SUBCASE("positions are told") {
+        bob.heartbeat(0, 1, 1);
+        alice.heartbeat(1, 0, 0);
+        CHECK(bob.received() == "51 sent1 rx0 h0");
+        CHECK(alice.received() == "51 sent0 rx1 h1");
+        CHECK(alice.session().is_at_rest());
+    }
+    SUBCASE("messages") {
+        alice.say({"b", 2});
+        CHECK(alice.received() == "54 h2 acc 2@2");
+        CHECK(bob.received() == "2 b@2");
+    }
+    SUBCASE("a repeated message is acked again") {
+        alice.say({"a", 1});
+        CHECK(alice.received() == "54 h1");
+        CHECK(bob.received() == "");
+    }
+    SUBCASE("a gap is told") {
+        alice.heartbeat(3, 0, 0);
+        CHECK(alice.received() == "54 h1 gap rx1, 51 sent0 rx1 h1");
+        CHECK(!alice.session().is_at_rest());
+    }
+    SUBCASE("an ack above what was pushed is a violation") {
+        bob.heartbeat(0, 2, 2);
+        CHECK(bob.close_code() == 4006);
+    }
+}
+
+TEST_CASE("Session: there is no rest while the stream stands still at a refusal") {
+    GatewayWorld world;
+    FakeClient& alice = world.online({"alice"});
+    Message refused{"a", 1};
+    refused.from = "mallory";
+    alice.say(refused);
+    alice.heartbeat(1, 0, 0);
+    CHECK(!alice.session().is_at_rest());
+    alice.say({"b", 2, "bob", 0});
+    alice.heartbeat(2, 0, 0);
+    CHECK(alice.session().is_at_rest());
+}
+
 // ---- the end ----
 
 TEST_CASE("Session: draining closes 4007 with a time window in milliseconds") {
