@@ -63,6 +63,10 @@ void InboxFeed::pop() {
     next_ = queue_.empty() ? queued_to_ + 1 : queue_.front().seq;
 }
 
-bool InboxFeed::wants_page() const { return !is_reading_ && queue_.empty() && queued_to_ < last_; }
+bool InboxFeed::wants_page() const {
+    const bool is_half_empty =
+        queue_.size() <= options_.queue_max / 2 && queue_bytes_ <= options_.queue_bytes_max / 2;
+    return !is_reading_ && is_half_empty && queued_to_ < last_;
+}
 
 }  // namespace petrel

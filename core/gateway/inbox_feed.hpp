@@ -13,7 +13,8 @@ namespace petrel {
 // deliveries while the session keeps up, pages read from the store when it fell behind.
 //
 //   following: queue holds next.. up to the last known  -- queue full --> behind
-//   behind:    queue empty, page wanted or being read   -- page reaches the last --> following
+//   behind:    a page is read while the second half of the queue goes out
+//                                                      -- page reaches the last --> following
 //
 // Thread-compatible.
 class InboxFeed {
@@ -43,9 +44,10 @@ public:
     void pop();
     // True when a page should be read now; the caller then reads after page_after(), once.
     bool wants_page() const;
-    Position page_after() const { return next_ - 1; }
+    Position page_after() const { return queued_to_; }
     void on_page_requested() { is_reading_ = true; }
 
+    Position popped_to() const noexcept { return next_ - 1; }
     Position last() const noexcept { return last_; }
     // Nothing is to come but fresh deliveries: one started at last() would do as well.
     bool is_at_rest() const { return !is_reading_ && queue_.empty() && queued_to_ == last_; }

@@ -553,7 +553,7 @@ std::size_t Session::in_flight() const { return traffic_ ? traffic_->send.in_fli
 std::uint64_t Session::backlog() const {
     if (state_ != State::kOnline || !is_receiving() || !traffic_) return 0;
     const InboxFeed& feed = traffic_->feed;
-    return feed.last() - std::min(feed.page_after(), feed.last()) + traffic_->send.kept();
+    return feed.last() - std::min(feed.popped_to(), feed.last()) + traffic_->send.kept();
 }
 
 TraceEvent Session::trace_event(std::string_view event) const {

@@ -102,7 +102,7 @@ struct ReadRequest {
     std::string app;
     std::string user;
     Position after = 0;
-    std::size_t messages_max = 256;
+    std::size_t messages_max = 512;
     std::size_t bytes_max = 256 * 1024;  // Of text; one message always fits.
 };
 

@@ -63,19 +63,29 @@ TEST_CASE("InboxFeed: deliveries in order are handed on without a page") {
     CHECK_FALSE(feed.wants_page());
 }
 
-TEST_CASE("InboxFeed: what was there at the login is read in pages") {
-    InboxFeed feed = feed_of(2, 6);
+TEST_CASE("InboxFeed: what was there at the login is read in pages, the next while one goes out") {
+    InboxFeed::Options options;
+    options.queue_max = 4;
+    InboxFeed feed = feed_of(2, 8, {}, options);
     CHECK(feed.wants_page());
     CHECK(feed.page_after() == 2);
     feed.on_page_requested();
     CHECK_FALSE(feed.wants_page());
-    REQUIRE(feed.on_page(page(3, 4, 6)));
-    CHECK_FALSE(feed.wants_page());
-    CHECK(popped(feed) == "3 4");
+    REQUIRE(feed.on_page(page(3, 5, 8)));
+    CHECK_FALSE(feed.wants_page());  // More than half full.
+    CHECK(feed.popped_to() == 2);
+    feed.pop();
     CHECK(feed.wants_page());
-    CHECK(feed.page_after() == 4);
-    REQUIRE(feed.on_page(page(5, 6, 6)));
-    CHECK(popped(feed) == "5 6");
+    CHECK(feed.page_after() == 5);
+    CHECK(feed.popped_to() == 3);
+    feed.on_page_requested();
+    feed.on_delivery(delivery(9));
+    REQUIRE(feed.on_page(page(6, 8, 8)));
+    CHECK(popped(feed) == "4 5 6 7 8");
+    CHECK(feed.wants_page());
+    CHECK(feed.page_after() == 8);
+    REQUIRE(feed.on_page(page(9, 9, 9)));
+    CHECK(popped(feed) == "9");
     CHECK_FALSE(feed.wants_page());
 }
 
