@@ -172,7 +172,7 @@ struct StoreWriter::Impl {
     }
 
     void submit(std::vector<Request>& requests, std::vector<CursorUpdate>& updates) {
-        if (is_immediate && !requests.empty() && requests.size() < kPartMin &&
+        if (is_immediate && !requests.empty() && requests.size() <= kNowMax &&
             work_now(requests, updates)) {
             return;
         }

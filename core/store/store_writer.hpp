@@ -101,7 +101,9 @@ public:
     bool is_idle() const;  // Its thread waits for something to do.
 
 private:
-    static constexpr std::size_t kPartMin = 16;  // Requests that are worth waking a thread.
+    // Half of what a client sends at once by default (PROTOCOL.md section 4.3: a window of 64).
+    static constexpr std::size_t kPartMin = 32;
+    static constexpr std::size_t kNowMax = 16;  // More are worth waking a thread.
 
     struct Impl;
     std::unique_ptr<Impl> impl_;

@@ -50,7 +50,7 @@ TEST_CASE("StoreWriter: a part of a batch goes ahead when the writer has nothing
     const auto add = [&](int count) {
         for (int i = 0; i < count; ++i) REQUIRE(world.writer.append(world.message(), batch));
     };
-    add(15);
+    add(31);
     CHECK(!world.writer.submit_part(batch));  // Not worth a transaction.
     add(1);
     world.wait_until_idle();
@@ -64,8 +64,8 @@ TEST_CASE("StoreWriter: a part of a batch goes ahead when the writer has nothing
     world.script->open();
     world.writer.stop();
     CHECK(world.script->commits == 2);
-    REQUIRE(world.listener.results.size() == 56);
-    for (std::size_t i = 0; i < 56; ++i) CHECK(world.listener.results[i].ticket == i + 1);
+    REQUIRE(world.listener.results.size() == 72);
+    for (std::size_t i = 0; i < 72; ++i) CHECK(world.listener.results[i].ticket == i + 1);
 }
 
 TEST_CASE("StoreWriter: what is collected counts against the queue's limits") {
