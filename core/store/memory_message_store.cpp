@@ -17,13 +17,10 @@ namespace {
 // message of 200, dedup row included.)
 constexpr std::size_t kMessageBytes = 500;
 constexpr std::size_t kDedupBytes = 80;
-// Beyond that many in use at once (two or three a user) they are copied out and in.
-constexpr std::size_t kUserRowsCachedMax = 2048;
 
 class MemoryTables final : public MessageTables {
 public:
-    // What it has is as near as what a cache has.
-    std::size_t user_rows_cached_max() const override { return kUserRowsCachedMax; }
+    bool is_in_memory() const override { return true; }
 
     std::error_code begin() override { return {}; }
     void end() override {}

@@ -23,7 +23,7 @@ MessageRules::MessageRules(std::unique_ptr<MessageTables> tables, const StoreOpt
     : tables_(std::move(tables)),
       options_(options),
       epochs_(epochs),
-      users_(tables_->user_rows_cached_max()),
+      users_(kUserRowsCachedMax),
       conversations_(kConversationsCachedMax),
       now_(tables_->last_now()),
       last_user_id_(tables_->last_user_id()) {}
@@ -102,6 +102,12 @@ void MessageRules::finish(bool is_committed) {
             users_.erase(std::string(user_key(user->row.app, user->row.name)));
             continue;
         }
+        if (user->is_opened && tables_->is_in_memory()) {
+            // Most who log in stay idle: they need no second copy of their rows.
+            users_.erase(std::string(user_key(user->row.app, user->row.name)));
+            continue;
+        }
+        user->is_opened = false;
         user->is_new = user->is_changed = user->is_last_moved = user->is_listed = false;
         user->stored_floor = user->row.floor;
         for (Device& device : user->devices) device.is_changed = false;

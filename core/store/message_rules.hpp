@@ -44,6 +44,8 @@ public:
     StoreFault last_fault() const override { return tables_->last_fault(); }
 
 private:
+    // Rows cached: users, each with its devices and streams, and conversations.
+    static constexpr std::size_t kUserRowsCachedMax = 262'144;
     static constexpr std::size_t kConversationsCachedMax = 262'144;
     // A table is swept for what has expired this many times in the time that its rows are kept.
     static constexpr std::int64_t kSweepsInRetention = 8;
@@ -64,6 +66,7 @@ private:
         bool is_changed = false;  // The row, beyond `last`.
         bool is_last_moved = false;
         bool is_listed = false;     // In changed_users_.
+        bool is_opened = false;     // By a login, in this transaction.
         Position stored_floor = 0;  // What the tables know.
         bool has_devices = false;   // Loaded.
         bool has_streams = false;

@@ -135,6 +135,7 @@ std::error_code MessageRules::open_session(const OpenRequest& request, OpenResul
     User* found = nullptr;
     if (auto error = find_user(request.app, request.user, found)) return fail(error);
     User& user = found ? *found : create_user(request.app, request.user);
+    user.is_opened = true;
     if (auto error = load_devices(user)) return fail(error);
 
     std::uint64_t generation = std::min(request.generation, kNumberMax);

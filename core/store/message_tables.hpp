@@ -143,8 +143,8 @@ class MessageTables {
 public:
     virtual ~MessageTables() = default;
 
-    // How many rows of users, devices and streams MessageRules keeps beside the tables.
-    virtual std::size_t user_rows_cached_max() const { return 262'144; }
+    // Whether a row is as near here as in a cache.
+    virtual bool is_in_memory() const { return false; }
 
     // Around the reads of a transaction; end() when it has nothing to apply.
     virtual std::error_code begin() = 0;
