@@ -235,7 +235,7 @@ std::optional<std::size_t> Gateway::kick(const KickOrder& order) {
     return std::accumulate(answers->begin(), answers->end(), std::size_t{0});
 }
 
-// ---- on the writer's thread ----
+// ---- on the thread that works for the store: the writer's, or a shard's ----
 
 void Gateway::on_committed(std::vector<AppendResult>&& results,
                            std::vector<Delivery>&& deliveries) {

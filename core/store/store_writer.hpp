@@ -14,8 +14,8 @@
 
 namespace petrel {
 
-// Owns a MessageStore and the one thread that uses it: takes everything that is queued, does it in
-// one transaction (group commit), then tells the observer. Requests are done in the order in which
+// Owns a MessageStore and the thread that uses it: takes everything that is queued, does it in one
+// transaction (group commit), then tells the observer. Requests are done in the order in which
 // they were queued. Cursor updates are merged by device, ride with the next transaction, and wait
 // at most cursor_delay_max for one; an open_session or the end flushes them first.
 //
