@@ -263,7 +263,13 @@ TEST_CASE_TEMPLATE("Tls: a server that speaks plain ws is refused, and the other
     SUBCASE("wss to ws") {
         world.listen_options.handshake_timeout = 50ms;  // It waits for the end of the request.
         world.listen();
-        CHECK(contains(world.refusal(), "ended the connection in the middle of the TLS handshake"));
+        const std::string refusal = world.refusal();
+        INFO(refusal);
+        // One ClientHello of some 400 has "\r\n" among its random bytes: websocketpp takes that for
+        // a line of HTTP, and answers it.
+        const bool is_answered = contains(refusal, "the peer does not speak TLS there");
+        CHECK((is_answered ||
+               contains(refusal, "ended the connection in the middle of the TLS handshake")));
     }
     SUBCASE("ws to wss") {
         world.serve();
