@@ -38,9 +38,15 @@ void append_run(const InboxRun& run, std::string& blob) {
     append_number(static_cast<std::uint64_t>(run.piece), blob);
 }
 
-InboxRun run_at(UserId user, std::string_view blob, std::size_t at) {
-    return {user, number_at(blob, at), number_at(blob, at + 8),
-            static_cast<std::int64_t>(number_at(blob, at + 16))};
+// False: there is none, or it is none and stays.
+bool take_run(std::string_view& blob, InboxRun& run) {
+    if (blob.size() < kRunBytes) return false;
+    run.first = number_at(blob, 0);
+    run.last = number_at(blob, 8);
+    run.piece = static_cast<std::int64_t>(number_at(blob, 16));
+    if (run.first > run.last || run.last > kNumberMax) return false;
+    blob.remove_prefix(kRunBytes);
+    return true;
 }
 
 }  // namespace
@@ -68,6 +74,7 @@ int SqliteIndex::open(SqliteFile& file) {
         {&lessen_, "UPDATE piece SET live = max(live - ?2, 0) WHERE id = ?1"},
         {&find_old_, "SELECT id, accepted_at FROM piece WHERE live > 0 AND id <= ?1 ORDER BY id"},
         {&find_dead_, "SELECT id FROM piece WHERE live = 0 AND id <= ?1 ORDER BY id LIMIT ?2"},
+        {&find_waiting_, "SELECT 1 FROM piece WHERE live = 0 AND id > ?1 LIMIT 1"},
         {&drop_piece_, "DELETE FROM piece WHERE id = ?1"},
         {&put_settled_, "UPDATE meta SET value = ?1 WHERE key = 4"},
     };
@@ -201,8 +208,12 @@ void SqliteIndex::committed() {
     }
     if (planned_.is_all) recent_.clear();
     const std::size_t known = recent_.size();
+    const std::size_t known_bytes = recent_.bytes();
     for (const SqliteLog::Piece& piece : log_) recent_.add(piece.id, piece.bytes);
-    if (is_settling_) due_ += kRowsForOne * (recent_.size() - known);
+    if (is_settling_) {  // So fast that settling_ is empty first, in rows and in bytes.
+        const std::size_t bytes = recent_.bytes() - known_bytes;
+        due_ += kRowsForOne * (recent_.size() - known + bytes * limits_.rows / (limits_.bytes + 1));
+    }
     freeze_if_full();
     start();
 }
@@ -253,15 +264,18 @@ int SqliteIndex::forget_in_tables(UserId user, Position up_to) {
     find_runs_to_.bind(user).bind(up_to);
     while (kept.empty() && (code = find_runs_to_.step()) == SQLITE_ROW) {
         rows.push_back(find_runs_to_.number(0));
-        const std::string_view blob = find_runs_to_.text(1);
-        for (std::size_t at = 0; at + kRunBytes <= blob.size(); at += kRunBytes) {
-            const InboxRun run = run_at(user, blob, at);
-            (run.last <= up_to ? gone : kept).push_back(run);
+        std::string_view blob = find_runs_to_.text(1);
+        InboxRun run;
+        run.user = user;
+        while (take_run(blob, run)) (run.last <= up_to ? gone : kept).push_back(run);
+        if (!blob.empty() || kept.size() > kRunsInRow) {
+            code = SQLITE_CORRUPT;
+            break;
         }
     }
     find_runs_to_.reset();
     code = error_of(code);
-    if (gone.empty()) return code;
+    if (gone.empty() || code != SQLITE_OK) return code;
     for (const Position first : rows) {
         if (code == SQLITE_OK) code = drop_run_.bind(user).bind(first).run();
     }
@@ -289,10 +303,10 @@ int SqliteIndex::drop_dead(std::int64_t up_to, bool& is_all) {
     return code;
 }
 
-int SqliteIndex::find_dead(std::int64_t before, bool& is_there) {
-    const int code = find_dead_.bind(kNumberMax).bind(1).step();
+int SqliteIndex::find_waiting(std::int64_t after, std::int64_t before, bool& is_there) {
+    const int code = find_waiting_.bind(after).step();
     is_there = code == SQLITE_ROW;
-    find_dead_.reset();
+    find_waiting_.reset();
     for (const IndexRows* const rows : {&settling_, &recent_}) {
         for (const IndexRows::Piece& piece : rows->pieces()) {
             if (piece.accepted_at >= before) break;
@@ -390,12 +404,12 @@ int SqliteIndex::for_each_run(UserId user, Position from, const VisitRun& visit)
     };
     find_runs_.bind(user).bind(from);
     while (goes_on && (code = find_runs_.step()) == SQLITE_ROW) {
-        const std::string_view blob = find_runs_.text(0);
+        std::string_view blob = find_runs_.text(0);
+        InboxRun run;
+        run.user = user;
         code = SQLITE_OK;
-        for (std::size_t at = 0; goes_on && code == SQLITE_OK && at + kRunBytes <= blob.size();
-             at += kRunBytes) {
-            code = take(run_at(user, blob, at));
-        }
+        while (goes_on && code == SQLITE_OK && take_run(blob, run)) code = take(run);
+        if (goes_on && code == SQLITE_OK && !blob.empty()) code = SQLITE_CORRUPT;
         if (code != SQLITE_OK) break;
     }
     find_runs_.reset();

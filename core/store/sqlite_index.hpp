@@ -53,9 +53,9 @@ public:
     int drop_dead(std::int64_t up_to, bool& is_all);
     void committed();  // Before SqliteLog::committed().
 
-    // Whether there are pieces that are in no inbox, of those that only memory knows such as were
-    // accepted before.
-    int find_dead(std::int64_t before, bool& is_there);
+    // Whether pieces that are in no inbox wait to be settled: of the tables' those behind `after`,
+    // up to which all is settled everywhere, of memory's those that were accepted before `before`.
+    int find_waiting(std::int64_t after, std::int64_t before, bool& is_there);
     // Settles what there is with the next write().
     void hurry();
     bool has_upkeep() const { return is_settling_ && is_hurried_; }
@@ -128,7 +128,7 @@ private:
     SqliteStatement put_run_, drop_run_, find_runs_, find_runs_to_;
     SqliteStatement put_stream_, drop_stream_, find_streams_, sweep_streams_;
     SqliteStatement put_conversation_, find_conversation_;
-    SqliteStatement put_piece_, lessen_, find_old_, find_dead_, drop_piece_;
+    SqliteStatement put_piece_, lessen_, find_old_, find_dead_, find_waiting_, drop_piece_;
     SqliteStatement put_settled_;
 
     IndexRows recent_;

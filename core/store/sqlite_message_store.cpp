@@ -225,7 +225,8 @@ public:
     // They go by the run, in apply(), one a transaction.
     std::error_code expire_dedup(std::int64_t before, bool& is_finished) override {
         bool is_log_waiting = false;
-        const std::error_code error = result(index_.find_dead(before, is_log_waiting));
+        const std::error_code error = result(index_.find_waiting(
+            std::min(dedup_.settled_piece(), index_.settled_piece()), before, is_log_waiting));
         if (!error) dedup_.expire(before, is_log_waiting);
         if (!error && is_log_waiting) index_.hurry();
         is_finished = was_upkeep_told_ || !has_upkeep();
@@ -316,6 +317,13 @@ private:
         if ((code = log_.open(file_))) return code;
         if ((code = index_.open(file_))) return code;
         if ((code = dedup_.open(file_))) return code;
+        const auto is_number = [](std::int64_t number) {
+            return number >= 0 && number <= static_cast<std::int64_t>(kNumberMax);
+        };
+        if (!is_number(written_now_) || !is_number(dedup_.settled_piece()) ||
+            !is_number(index_.settled_piece()) || !is_number(log_.planned_id())) {
+            return SQLITE_CORRUPT;
+        }
         // A number is used once, even when its piece is gone.
         log_.set_last_id(std::max(dedup_.settled_piece(), index_.settled_piece()));
         const std::int64_t settled = std::min(dedup_.settled_piece(), index_.settled_piece());

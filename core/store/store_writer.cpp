@@ -201,7 +201,7 @@ struct StoreWriter::Impl {
     // For a few requests, when the thread has nothing to do: to wake it, and to be woken again,
     // would take longer. False: it has.
     bool work_now(std::vector<Request>& requests, std::vector<CursorUpdate>& updates) {
-        if (!is_waiting) return false;
+        if (!is_waiting || worker.load() == std::this_thread::get_id()) return false;
         const Working working(*this);
         PendingCursors acks;
         {

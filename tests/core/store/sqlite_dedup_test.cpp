@@ -80,6 +80,12 @@ struct DedupWorld {
         log->committed();
     }
     void write_empty() { write({}); }
+    bool is_log_waiting() {
+        bool is_waiting = false;
+        const std::int64_t settled = std::min(dedup->settled_piece(), index->settled_piece());
+        REQUIRE(index->find_waiting(settled, 0, is_waiting) == 0);
+        return is_waiting;
+    }
 
     std::pair<DedupKey, DedupRow> row(std::uint64_t number, std::int64_t accepted_at = 1) {
         Digest128 digest = payload_digest("bob", 0, "text", scratch);
@@ -262,8 +268,7 @@ TEST_CASE("SqliteLog: a piece stays until its dedup rows are settled") {
     for (std::uint64_t n = 0; n < 30; ++n) world.write({world.row(n)});
     world.write({}, true, 20);
     CHECK(world.count("log") == 30);
-    bool is_waiting = false;
-    REQUIRE(world.index->find_dead(0, is_waiting) == 0);
+    const bool is_waiting = world.is_log_waiting();
     CHECK(is_waiting);
     world.open();
     for (std::uint64_t n = 0; n < 30; ++n) CHECK(world.has(n));
@@ -274,4 +279,19 @@ TEST_CASE("SqliteLog: a piece stays until its dedup rows are settled") {
     CHECK(world.count("log") == 10);
     world.open();
     for (std::uint64_t n = 0; n < 30; ++n) CHECK(world.has(n));
+}
+
+TEST_CASE("SqliteIndex: pieces that only wait to be dropped, some a commit, hurry nobody") {
+    DedupWorld world(1000);
+    for (std::uint64_t n = 0; n < 600; ++n) world.write({world.row(n)});
+    world.write({}, true, 600);
+    REQUIRE(world.is_log_waiting());
+    world.dedup->expire(0, true);
+    world.write_empty();
+    CHECK(!world.dedup->has_upkeep());
+    CHECK(world.count("piece") > 0);
+    CHECK(!world.is_log_waiting());
+    for (int i = 0; i < 2; ++i) world.write_empty();
+    CHECK(world.count("piece") == 0);
+    CHECK(world.count("dedup_run") == 1);
 }

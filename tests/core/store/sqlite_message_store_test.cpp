@@ -642,6 +642,46 @@ TEST_CASE("SqliteStore: a log that cannot be prepared grows as it is written") {
     CHECK(cseqs(*opening.store) == up_to(1));
 }
 
+TEST_CASE("SqliteStore: damaged rows of inboxes and of the log are told, and not believed") {
+    Opening opening;
+    SqliteTuning tuning;
+    tuning.index_recent_max = 0;
+    REQUIRE(opening.open(tuning));
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    for (int i = 0; i < 4; ++i) {
+        REQUIRE(!append(*opening.store, message(fingerprints), result));
+    }
+    opening.store.reset();
+    const std::string sound = read_file(opening.path);
+    const std::string run = "zeroblob(7) || x'03'";  // Its first is above its last.
+    for (const std::string& damage :
+         {std::string("UPDATE inbox SET runs = x'0102'"),
+          std::string("UPDATE inbox SET runs = CAST(" + run + " || zeroblob(16) AS BLOB)"),
+          std::string("UPDATE inbox SET runs = CAST(runs || x'01' AS BLOB)"),
+          std::string("UPDATE log SET data = x'00' WHERE id = 1"),
+          std::string("DELETE FROM log WHERE id = 1")}) {
+        CAPTURE(damage);
+        write_file(opening.path, sound);
+        run_sql(opening.path, damage);
+        REQUIRE_MESSAGE(opening.open(tuning), opening.why);
+        ReadRequest request;
+        request.app = "a";
+        request.user = "bob";
+        ReadResult read;
+        REQUIRE(!opening.store->begin(1, 1));
+        CHECK(bool(opening.store->read(request, read)));
+        opening.store->rollback();
+        opening.store.reset();
+    }
+    for (const int key : {2, 4}) {
+        write_file(opening.path, sound);
+        run_sql(opening.path,
+                "UPDATE meta SET value = 9223372036854775807 WHERE key = " + std::to_string(key));
+        CHECK(!opening.open(tuning));
+    }
+}
+
 // ---- the dedup table ----
 
 TEST_CASE("SqliteStore: fingerprints are known in whatever tier they are, also after a restart") {
@@ -689,6 +729,24 @@ TEST_CASE("SqliteStore: large texts bound what waits for the dedup table, too") 
         REQUIRE(!append(*opening.store, request, result));
         CHECK(result.fate == Fate::kDuplicate);
     }
+}
+
+TEST_CASE("SqliteStore: large texts hurry the rows of small ones into the tables") {
+    Opening opening;
+    SqliteTuning tuning;
+    tuning.index_recent_max = 400;
+    tuning.recent_bytes_max = 20'000;
+    REQUIRE(opening.open(tuning));
+    NumberedSource fingerprints(1);
+    AppendResult result;
+    for (int i = 0; i < 260; ++i) {  // Full once.
+        REQUIRE(!append(*opening.store, message(fingerprints), result));
+    }
+    for (int i = 0; i < 4; ++i) {
+        REQUIRE(!append(*opening.store, message(fingerprints, std::string(10'000, 'x')), result));
+    }
+    opening.store.reset();
+    CHECK(query(opening.path, "SELECT value FROM meta WHERE key = 4") > 180);
 }
 
 TEST_CASE("SqliteStore: a fingerprint outlives a message that went before it was settled") {
