@@ -664,7 +664,10 @@ TEST_CASE("SqliteStore: damaged rows of inboxes and of the log are told, and not
         CAPTURE(damage);
         write_file(opening.path, sound);
         run_sql(opening.path, damage);
-        REQUIRE_MESSAGE(opening.open(tuning), opening.why);
+        if (!opening.open(tuning)) {  // What it reads again at once.
+            CHECK(opening.says("malformed"));
+            continue;
+        }
         ReadRequest request;
         request.app = "a";
         request.user = "bob";
