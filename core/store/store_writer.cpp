@@ -142,18 +142,14 @@ struct StoreWriter::Impl {
         bytes_queued -= text_bytes(request);
     }
 
-    void wake_writer() {
-        is_waiting = false;
-        wake.notify_one();
-    }
-
     bool push(Request&& request) {
         {
             const std::lock_guard<std::mutex> lock(mutex);
             if (!reserve(request)) return false;
             queue.push_back(std::move(request));
+            is_waiting = false;
         }
-        wake_writer();
+        wake.notify_one();
         return true;
     }
 
@@ -192,10 +188,11 @@ struct StoreWriter::Impl {
                     std::move(requests.begin(), requests.end(), std::back_inserter(queue));
                 }
             }
+            if (is_woken) is_waiting = false;
         }
         requests.clear();
         updates.clear();
-        if (is_woken) wake_writer();
+        if (is_woken) wake.notify_one();
     }
 
     // For a few requests, when the thread has nothing to do: to wake it, and to be woken again,
@@ -495,7 +492,8 @@ struct StoreWriter::Impl {
     std::atomic<std::size_t> others_queued{0};
     std::atomic<std::size_t> bytes_queued{0};
     std::atomic<bool> is_stopping{false};  // Set with the mutex.
-    std::atomic<bool> is_waiting{false};   // The thread, for something to do.
+    // The thread, for something to do. Set with the mutex.
+    std::atomic<bool> is_waiting{false};
 
     std::mutex work_mutex;  // Working
     std::atomic<std::thread::id> worker;
@@ -538,8 +536,9 @@ void StoreWriter::advance(CursorUpdate update) {
         const std::lock_guard<std::mutex> lock(impl_->mutex);
         if (impl_->is_stopping) return;
         is_first = impl_->add_cursor(std::move(update));
+        if (is_first) impl_->is_waiting = false;
     }
-    if (is_first) impl_->wake_writer();
+    if (is_first) impl_->wake.notify_one();
 }
 
 bool StoreWriter::append(AppendRequest request, Batch& batch) {
