@@ -26,8 +26,6 @@ constexpr std::size_t kPageBytes = 8'100;
 constexpr std::size_t kNumbers = 7;
 constexpr std::size_t kHeadBytes = kNumbers * 8 + 1;
 
-int error_of(int code) { return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code; }
-
 void append_row(std::uint64_t hash, const DedupKey& key, const DedupRow& row, std::string& out) {
     const FingerprintBlob fp(key.fp);
     append_number(hash, out);
@@ -100,14 +98,14 @@ int SqliteDedup::open(SqliteFile& file) {
         add_run(std::move(run), hashes.data(), hashes.size());
     }
     runs.reset();
-    if ((code = error_of(code))) return code;
+    if ((code = error_of_step(code))) return code;
     // Pages of a run that was not finished: it is begun anew.
     SqliteStatement orphan;
     if ((code = file.prepare("SELECT max(id) FROM dedup_page", orphan))) return code;
     code = orphan.step();
     const std::int64_t last = code == SQLITE_ROW ? orphan.integer(0) : 0;
     orphan.reset();
-    if ((code = error_of(code))) return code;
+    if ((code = error_of_step(code))) return code;
     if (last > last_page_) {
         if ((code = drop_pages_.bind(last_page_ + 1).bind(last + 1).run())) return code;
     }

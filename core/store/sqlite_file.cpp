@@ -17,6 +17,8 @@ namespace petrel {
 
 // ---- statements ----
 
+int error_of_step(int code) { return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code; }
+
 SqliteStatement::SqliteStatement(SqliteStatement&& other) noexcept
     : statement_(std::exchange(other.statement_, nullptr)) {}
 
@@ -68,7 +70,7 @@ int SqliteStatement::step() {
 int SqliteStatement::run() {
     const int code = step();
     reset();
-    return code == SQLITE_DONE || code == SQLITE_ROW ? SQLITE_OK : code;
+    return error_of_step(code);
 }
 
 void SqliteStatement::reset() {
@@ -162,7 +164,7 @@ int SqliteFile::read_integer(const char* sql, std::int64_t& value) {
     if (const int code = prepare(sql, statement)) return code;
     const int code = statement.step();
     if (code == SQLITE_ROW) value = statement.integer(0);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
+    return error_of_step(code);
 }
 
 std::string SqliteFile::sentence(int code, const Schema& schema) const {

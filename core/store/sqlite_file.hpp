@@ -11,6 +11,9 @@ struct sqlite3_stmt;
 
 namespace petrel {
 
+// SQLITE_OK where a step() brought a row or its end, else the error that it told.
+int error_of_step(int code);
+
 // A prepared statement. Values bound must outlive the next reset(). What goes wrong in a bind is
 // returned by the next step(). Thread-compatible.
 class SqliteStatement {

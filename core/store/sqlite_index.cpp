@@ -30,8 +30,6 @@ namespace {
 
 constexpr std::size_t kRunBytes = 3 * 8;
 
-int error_of(int code) { return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code; }
-
 void append_run(const InboxRun& run, std::string& blob) {
     append_number(run.first, blob);
     append_number(run.last, blob);
@@ -274,7 +272,7 @@ int SqliteIndex::forget_in_tables(UserId user, Position up_to) {
         }
     }
     find_runs_to_.reset();
-    code = error_of(code);
+    code = error_of_step(code);
     if (gone.empty() || code != SQLITE_OK) return code;
     for (const Position first : rows) {
         if (code == SQLITE_OK) code = drop_run_.bind(user).bind(first).run();
@@ -294,7 +292,7 @@ int SqliteIndex::drop_dead(std::int64_t up_to, bool& is_all) {
     find_dead_.bind(up_to).bind(kDropsMax);
     while ((code = find_dead_.step()) == SQLITE_ROW) dead.push_back(find_dead_.integer(0));
     find_dead_.reset();
-    code = error_of(code);
+    code = error_of_step(code);
     for (const std::int64_t id : dead) {
         if (code == SQLITE_OK) code = drop_piece_.bind(id).run();
         if (code == SQLITE_OK) code = log_.drop(id);
@@ -313,7 +311,7 @@ int SqliteIndex::find_waiting(std::int64_t after, std::int64_t before, bool& is_
             is_there = is_there || piece.live == 0;
         }
     }
-    return error_of(code);
+    return error_of_step(code);
 }
 
 // ---- reading ----
@@ -355,7 +353,7 @@ int SqliteIndex::find_streams(UserId user, std::vector<StreamRow>& rows) {
         });
     }
     for (auto& [name, row] : found) rows.push_back(std::move(row));
-    return error_of(code);
+    return error_of_step(code);
 }
 
 // Looks at no more than four rows for one that goes.
@@ -376,7 +374,7 @@ int SqliteIndex::sweep_streams(NamedKey& at, std::int64_t before, std::size_t ro
     sweep_streams_.reset();
     is_finished = looked < looks_max && keys.size() < keys_max;
     if (is_finished) at = {};
-    return error_of(code);
+    return error_of_step(code);
 }
 
 int SqliteIndex::find_conversation(const ConversationKey& key, std::uint64_t& cseq) {
@@ -389,7 +387,7 @@ int SqliteIndex::find_conversation(const ConversationKey& key, std::uint64_t& cs
     const int code = find_conversation_.bind(key.low).bind(key.high).step();
     if (code == SQLITE_ROW) cseq = find_conversation_.number(0);
     find_conversation_.reset();
-    return error_of(code);
+    return error_of_step(code);
 }
 
 // Those that have positions from `from` on, in order. A run may be in the tables and in memory,
@@ -413,7 +411,7 @@ int SqliteIndex::for_each_run(UserId user, Position from, const VisitRun& visit)
         if (code != SQLITE_OK) break;
     }
     find_runs_.reset();
-    code = error_of(code);
+    code = error_of_step(code);
     std::vector<InboxRun> runs;
     for (const IndexRows* const rows : {&settling_, &recent_}) {
         runs.clear();
@@ -500,7 +498,7 @@ int SqliteIndex::find_expired(std::int64_t before, std::size_t skip, std::size_t
         if (code != SQLITE_OK) break;
     }
     find_old_.reset();
-    code = error_of(code);
+    code = error_of_step(code);
     for (const IndexRows* const newer : {&settling_, &recent_}) {
         for (const IndexRows::Piece& piece : newer->pieces()) {
             is_over = is_over || piece.accepted_at >= before || rows.size() >= rows_max;

@@ -100,6 +100,18 @@ TEST_CASE("StoreWriter: a listener that stops the writer does not wait for itsel
     CHECK(world.listener.results.size() == 1);
 }
 
+TEST_CASE("StoreWriter: a listener that submits does not wait for itself") {
+    ImmediateWorld world;
+    StoreWriter::Batch batch;
+    StoreWriter::Batch other;
+    REQUIRE(world.writer.append(world.message(), batch));
+    REQUIRE(world.writer.append(world.message(), other));
+    world.listener.on_event = [&] { world.writer.submit(other); };
+    world.writer.submit(batch);
+    world.writer.stop();
+    CHECK(world.listener.results.size() == 2);
+}
+
 TEST_CASE("StoreWriter: many threads submit to a store that never waits, until it is stopped") {
     ImmediateWorld world;
     constexpr std::size_t kThreads = 4;
