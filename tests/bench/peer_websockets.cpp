@@ -19,6 +19,7 @@
 #include "protocol/packet.hpp"
 #include "protocol/profile.hpp"
 #include "tests/bench/relay_wire.hpp"
+#include "transport/handshake.hpp"
 #include "transport/http_head.hpp"
 #include "transport/mask_source.hpp"
 #include "transport/websocket_frame.hpp"
