@@ -51,6 +51,8 @@ void Engine::Impl::resume_inbox(const InboxResume& resume) {
         if (sent || !resume.recovered) {
             push(BreakEvent{BreakEvent::Side::kInbox, epoch_, resume.seq});
         }
+    } else {
+        said_ = 0;  // The last ack of the connection before may be lost.
     }
     dropped_ = 0;
     receive_.on_online(resume.seq, options_.window, recorded_);

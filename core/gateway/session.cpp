@@ -262,12 +262,8 @@ void Session::handle(Heartbeat& heartbeat, std::string_view text) {
     response.to = identity_->user();
     if (is_v1() && heartbeat.positions) {
         const Positions& told = *heartbeat.positions;
-        const bool is_news = told.h > rest_.inbox || told.sent > rest_.taken;
-        if (traffic_ || is_news) {
-            if (!traffic().send.on_ack(told.h, {})) return violate("h is above what was pushed");
-            report_handled();
-            traffic_->receive.on_sent_mark(told.sent);
-        }
+        if (!on_handled_up_to(told.h)) return;
+        if (traffic_ || told.sent > rest_.taken) traffic().receive.on_sent_mark(told.sent);
     }
     if (traffic_)
         traffic_->receive.flush();  // First: only the ack has the details of what h covers.
@@ -300,15 +296,14 @@ void Session::handle(Ack& ack, std::string_view text) {
         const std::uint64_t unknown = out.unknown_acks();
         if (!ack.fp.empty()) out.on_fingerprint_ack(ack.fp);
         counters_.unknown_acks += out.unknown_acks() - unknown;
-        report_handled();
+        send_receipts();
         return;
     }
     if (!ack.h) {
         ++counters_.unknown_acks;
         return;
     }
-    if (!out.on_ack(*ack.h, {})) return violate("h is above what was pushed");
-    report_handled();
+    if (!on_handled_up_to(*ack.h)) return;
     if (ack.gap && ack.rx) out.on_gap(*ack.rx);
 }
 
@@ -478,6 +473,7 @@ void Session::on_login_verdict(const LoginVerdict& verdict) {
     const InboxResume& inbox = opened.inbox;
     if (is_v1()) rest_.taken = std::max(opened.accepted, opening->stream_first - 1);
     rest_.inbox = inbox.seq;
+    handled_ = opened.handled;
     if (inbox.last > inbox.seq && is_receiving()) {
         traffic().feed.start(inbox.seq, inbox.last, opened.acked_above);
     }

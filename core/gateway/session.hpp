@@ -212,6 +212,14 @@ private:
         Position taken = 0;  // v1: of the client's stream.
         Position inbox = 0;  // Handled up to here; for whom it is meant, nothing comes behind.
     };
+    // v1: what the client has handled now and was pushed to an earlier session of its device, where
+    // the ack got lost. It is read once more, for the receipts of its senders.
+    struct Past {
+        Position after = 0;  // Up to here they were told...
+        Position to = 0;     // ...and up to here they are to be.
+        bool is_reading = false;
+        bool is_over() const { return after >= to && !is_reading; }
+    };
     // What messages under way need.
     struct Traffic {
         Traffic(Session& session, const Rest& rest);
@@ -230,6 +238,7 @@ private:
         std::vector<Acceptance> accepted;  // v1: for the next ack.
         std::vector<Handled> handled;      // Of one ack: the highest of each conversation.
         std::vector<Handled> held_back;    // Plain: acked before a lower one of theirs.
+        Past past;
     };
 
     // DaemonContext
@@ -309,7 +318,10 @@ private:
     void violate(std::string_view what);
     void push();
     CursorUpdate cursor_update(bool is_plain, Position position) const;
-    void report_handled();
+    bool on_handled_up_to(Position h);
+    void read_past();
+    void on_past(const ReadResult& page);
+    void send_receipts();
     void add_handled(Position seq, const std::string& sender, const std::string& conv,
                      std::uint64_t cseq);
     bool complete(Handled& handled);
@@ -326,6 +338,7 @@ private:
     std::shared_ptr<const Identity> identity_;   // Nobody's before the login.
     std::uint64_t generation_ = 0;               // While online.
     LoginTold told_;                             // v1, while online.
+    Position handled_ = 0;                       // v1, while online: as the client has told.
     std::uint32_t client_window_ = 64;           // v1, of its login.
     std::uint32_t client_window_bytes_ = 1 << 20;
     std::unique_ptr<std::vector<TimePoint>> malformed_at_;  // The last malformed_max.

@@ -74,6 +74,7 @@ Session::Traffic::Traffic(Session& session, const Rest& rest)
         stream = std::make_shared<const std::string>(session.identity_->stream());
     }
     feed.start(rest.inbox, rest.inbox, {});
+    past.after = past.to = session.handled_;
 }
 
 Session::Traffic& Session::traffic() {
@@ -88,7 +89,7 @@ bool Session::is_traffic_over(TimePoint now) const {
     const bool is_all_taken = traffic.pending.empty() && !traffic.refused &&
                               traffic.accepted.empty() && traffic.receive.is_at_rest();
     const bool is_all_pushed = traffic.send.kept() == 0 && traffic.handled.empty() &&
-                               traffic.held_back.empty() &&
+                               traffic.held_back.empty() && traffic.past.is_over() &&
                                (traffic.feed.is_at_rest() || !is_receiving());
     return is_pause_over && is_all_taken && is_all_pushed && host_.queued_bytes() == 0;
 }
@@ -106,10 +107,7 @@ void Session::rest_if_traffic_is_over() {
 
 void Session::handle(Data& data, std::string_view text) {
     if (state_ != State::kOnline) return refuse_before_login(text);
-    if (is_v1() && data.h) {
-        if (!traffic().send.on_ack(*data.h, {})) return violate("h is above what was pushed");
-        report_handled();
-    }
+    if (is_v1() && data.h && !on_handled_up_to(*data.h)) return;
     if (!is_within_rate(data, text)) return;
     if (!data.qos) return forward_direct(data, text);
     if (is_v1()) {
@@ -379,6 +377,7 @@ void Session::on_delivery(const Delivery& delivery) {
 
 void Session::on_page(const ReadResult& page) {
     if (state_ != State::kOnline || !traffic_) return;
+    if (is_v1() && page.after < told_.seq) return on_past(page);
     InboxFeed& feed = traffic_->feed;
     if (page.error) {
         feed.on_page_failed();
@@ -392,6 +391,7 @@ void Session::on_page(const ReadResult& page) {
 }
 
 void Session::push() {
+    read_past();
     if (!is_receiving()) return;
     QosSendDaemon& out = traffic_->send;
     InboxFeed& feed = traffic_->feed;
@@ -421,6 +421,7 @@ void Session::on_accepted(const QosSendDaemon::Settled& settled, const Acceptanc
     ++counters_.handled;
     if (is_v1()) return add_handled(message.seq, message.from, message.conv, message.cseq);
     router_.advance(cursor_update(true, message.seq));
+    trace("handled", message);
     Handled handled{identity_->user_key(), message.seq, message.from, message.conv, message.cseq};
     if (complete(handled)) {
         add_handled(handled.seq, handled.sender, handled.conv, handled.cseq);
@@ -465,21 +466,64 @@ bool Session::complete(Handled& handled) {
     return true;
 }
 
-void Session::report_handled() {
-    if (traffic_->handled.empty()) return;
-    std::vector<Handled> handled = std::move(traffic_->handled);
-    traffic_->handled.clear();
+// What a v1 client says it has handled, with an ack, a message or a heartbeat. False: it cannot be,
+// the session is over.
+bool Session::on_handled_up_to(Position h) {
+    const bool is_news = h > handled_;
+    if (!traffic_ && !is_news && h <= rest_.inbox) return true;
+    Traffic& traffic = this->traffic();
+    if (!traffic.send.on_ack(h, {})) {
+        violate("h is above what was pushed");
+        return false;
+    }
+    if (is_news) {
+        if (handled_ < told_.seq) traffic.past.to = std::min(h, told_.seq);
+        handled_ = h;
+        router_.advance(cursor_update(false, h));
+    }
+    TraceSink* const sink = router_.trace();
+    if (sink != nullptr && (is_news || !traffic.handled.empty())) {
+        TraceEvent event = trace_event("handled");
+        event.h = h;
+        sink->on_trace(event);
+    }
+    send_receipts();
+    return true;
+}
+
+void Session::send_receipts() {
+    std::vector<Handled> handled = std::exchange(traffic_->handled, {});
     // In inbox order: the home counts upwards.
     std::sort(handled.begin(), handled.end(),
               [](const Handled& a, const Handled& b) { return a.seq < b.seq; });
-    const Position highest = handled.back().seq;
-    if (is_v1()) router_.advance(cursor_update(false, highest));
-    if (TraceSink* const sink = router_.trace()) {
-        TraceEvent event = trace_event("handled");
-        event.h = highest;
-        sink->on_trace(event);
-    }
     for (Handled& item : handled) router_.handled(std::move(item));
+}
+
+void Session::read_past() {
+    Past& past = traffic_->past;
+    if (past.is_reading || past.is_over()) return;
+    ReadRequest request;
+    request.ticket = id_;
+    request.app = identity_->app();
+    request.user = identity_->user();
+    request.after = past.after;
+    request.messages_max = std::min<std::size_t>(request.messages_max, past.to - past.after);
+    past.is_reading = router_.read(std::move(request));
+}
+
+void Session::on_past(const ReadResult& page) {
+    Past& past = traffic_->past;
+    past.is_reading = false;
+    // Receipts are not kept: without the store these are not sent.
+    Position read = past.to;
+    for (const Delivery& delivery : page.deliveries) {
+        if (delivery.seq > past.to) break;
+        read = delivery.seq;
+        const StoredMessage& message = *delivery.message;
+        add_handled(delivery.seq, message.from, message.conv, message.cseq);
+    }
+    past.after = read;
+    send_receipts();
     host_.want_flush(*this);
 }
 

@@ -151,6 +151,7 @@ std::error_code MessageRules::open_session(const OpenRequest& request, OpenResul
 
     Device* device = find_device(user, request.device);
     if (auto error = resume(user, device, request, result.inbox)) return fail(error);
+    result.handled = device ? device->row.cursor : result.inbox.seq;
     if (device) {
         if (request.is_plain) {
             settle_plain(user, *device);
@@ -211,6 +212,7 @@ std::error_code MessageRules::advance(const CursorUpdate& update) {
 std::error_code MessageRules::read(const ReadRequest& request, ReadResult& result) {
     result = {};
     result.ticket = request.ticket;
+    result.after = request.after;
     User* user = nullptr;
     std::error_code error = find_user(request.app, request.user, user);
     if (!error && user) {

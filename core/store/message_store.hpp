@@ -93,6 +93,7 @@ struct OpenResult {
     std::error_code error;  // kLoginBusy when the store failed; the rest is then empty.
     std::uint64_t generation = 0;
     InboxResume inbox;                  // PROTOCOL.md section 4.2, "Inbox".
+    Position handled = 0;               // By the device, as far as its acks told.
     Position accepted = 0;              // Highest accepted of the stream, 0 if none.
     std::vector<Position> acked_above;  // Plain: acked positions above inbox.seq, ascending.
 };
@@ -108,6 +109,7 @@ struct ReadRequest {
 
 struct ReadResult {
     std::uint64_t ticket = 0;
+    Position after = 0;  // As asked for.
     std::error_code error;
     // Dense from after + 1, unless positions there are gone: then from the oldest that is kept.
     std::vector<Delivery> deliveries;

@@ -454,6 +454,7 @@ struct StoreWriter::Impl {
         } else {
             ReadResult result;
             result.ticket = std::get<ReadRequest>(request).ticket;
+            result.after = std::get<ReadRequest>(request).after;
             result.error = make_error_code(Errc::kBusy);
             observer.on_read(std::move(result));
         }

@@ -15,6 +15,7 @@ said so, and every other one waits (--wait-for-disk).
 import argparse
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -22,6 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from log_events import log_events  # noqa: E402
 
 HANG_GUARD = 120.0  # Seconds without any progress: something hangs.
 
@@ -193,11 +197,9 @@ class World:
         deadline = time.monotonic() + HANG_GUARD
         while time.monotonic() < deadline:
             if os.path.exists(process.log):
-                with open(process.log, encoding="utf-8") as log:
-                    log.seek(size)
-                    for line in log:
-                        if '"listening"' in line and line.endswith("\n"):
-                            return json.loads(line)["port"]
+                for event in log_events(process.log, size):
+                    if event["event"] == "listening":
+                        return event["port"]
             if not process.is_running():
                 raise RuntimeError(f"{process.name} did not start: " +
                                    open(process.errors, encoding="utf-8").read()[-500:])

@@ -18,6 +18,7 @@ import fcntl
 import heapq
 import json
 import os
+import pathlib
 import random
 import select
 import shutil
@@ -28,6 +29,9 @@ import sys
 import tempfile
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from log_events import log_events  # noqa: E402
 
 SKIPPED = 77  # As meson understands it.
 HANG_GUARD = 180.0  # Seconds until something that must come has not come.
@@ -223,9 +227,8 @@ class World:
                 stderr=err)
 
     def events(self, name, kind):
-        with open(self.path(name + ".jsonl"), encoding="utf-8") as lines:
-            events = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [event for event in events if event["event"] == kind]
+        return [event for event in log_events(self.path(name + ".jsonl"))
+                if event["event"] == kind]
 
     def wait(self, what, is_so):
         deadline = time.monotonic() + HANG_GUARD

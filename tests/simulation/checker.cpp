@@ -260,6 +260,9 @@ std::string Checker::missing() const {
         for (const std::string& key : committed->second) {
             if (arrivals.times.count(key) == 0) return key + " has not arrived at " + name(device);
         }
+        if (!device.is_plain && arrivals.cursor < committed->second.size()) {
+            return "the gateway does not know that " + name(device) + " has handled all";
+        }
     }
     return {};
 }

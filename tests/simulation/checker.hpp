@@ -56,7 +56,8 @@ public:
     bool had_intruder(const Device& device) const { return intruded_.count(device) != 0; }
     void fail(const std::string& what);
 
-    bool is_settled() const;      // All taken have an outcome, all committed arrived.
+    // All taken have an outcome, all committed arrived, and the gateway knows that they did.
+    bool is_settled() const;
     std::string missing() const;  // What is_settled() waits for.
     const std::optional<std::string>& violation() const { return violation_; }
     void summarize(Report& report) const;

@@ -224,6 +224,7 @@ void SimGateway::commit() {
         std::chrono::duration_cast<std::chrono::milliseconds>(schedule_.now().time_since_epoch())
             .count();
     std::error_code error = store_->begin(now, schedule_.wall_ms());
+    std::vector<Request> again;
     for (Request& request : batch) {
         Outcome step;
         if (auto* append = std::get_if<AppendRequest>(&request)) {
@@ -251,7 +252,9 @@ void SimGateway::commit() {
             ReadResult result;
             error = store_->read(*read, result);
             step.pages.push_back(std::move(result));
-        } else if (!fails) {
+        } else if (fails) {
+            again.push_back(std::move(request));  // As the writer does: nobody hears of it.
+        } else {
             const auto& update = std::get<CursorUpdate>(request);
             checker_.on_cursor(update);
             error = store_->advance(update);
@@ -261,6 +264,7 @@ void SimGateway::commit() {
     }
     error = store_->commit();
     if (error) checker_.fail("the memory store failed: " + error.message());
+    for (Request& update : again) enqueue(std::move(update));
     for (const Request& request : batch) {
         if (crashes_at(std::string("told ") + name_of(request))) return;
     }

@@ -256,6 +256,17 @@ TEST_CASE("Engine: what was handled while offline is said with the next login") 
     CHECK(world.server.took() == "login alice gen 7 from e/2 first 1, ack 2");
 }
 
+TEST_CASE("Engine: an ack that a broken link may have lost is said with the next login") {
+    EngineWorld world;
+    world.go_online();
+    world.server.allow(ack());
+    world.say_all(pushes(1, 16));
+    CHECK(world.server.took().find("ack 16") != std::string::npos);
+    world.cut();
+    world.come_back(resumed("e", 16, true));
+    CHECK(world.server.took() == "login alice gen 7 from e/16 first 1, ack 16");
+}
+
 TEST_CASE("Engine: what is handled after the session ended is acked in the next") {
     EngineWorld world(manual());
     world.go_online();

@@ -44,7 +44,7 @@ bool same(const OpenResult& a, const OpenResult& b) {
     return a.ticket == b.ticket && a.error == b.error && a.generation == b.generation &&
            a.inbox.epoch == b.inbox.epoch && a.inbox.seq == b.inbox.seq &&
            a.inbox.last == b.inbox.last && a.inbox.recovered == b.inbox.recovered &&
-           a.accepted == b.accepted && a.acked_above == b.acked_above;
+           a.handled == b.handled && a.accepted == b.accepted && a.acked_above == b.acked_above;
 }
 
 class Pair {

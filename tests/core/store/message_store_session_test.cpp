@@ -254,7 +254,7 @@ STORE_TEST("a resume does not move the device's own cursor, acks do") {
     send_many(world, 3);
     world.ack("bob", 1);
 
-    world.open_with_cursor("bob", "phone", {epoch, 3, {}});
+    CHECK(world.open_with_cursor("bob", "phone", {epoch, 3, {}}).handled == 1);
 
     CHECK(world.open("bob").inbox.seq == 1);
 }

@@ -547,6 +547,7 @@ STORE_TEST("a reader gets what is after its position, within its limits") {
     CHECK(world.positions("bob", kNumberMax).empty());
     CHECK(world.read("bob", 0, 0).deliveries.empty());
     CHECK(world.read("bob", 0, 1).deliveries.size() == 1);
+    CHECK(world.read("bob", 1, 2).after == 1);
     CHECK(world.read("bob", 1, 2).deliveries.back().seq == 3);
     CHECK(world.read("bob", 0, 9, 0).deliveries.size() == 1);
     CHECK(world.read("bob", 0, 9, 9).deliveries.size() == 1);
