@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace petrel {
 
-// Rows by key, in the order in which they came: they lie in one block, and a look-up of a key that
-// is not here touches one cell of another. Nothing is taken out one by one. At most 2^32 - 1.
-// Thread-compatible.
+// Rows by key, in the order in which they came; they keep their place. A look-up of a key that is
+// not here touches one cell and no row, growing touches the cells only. Nothing is taken out one by
+// one. At most 2^32 - 1. Thread-compatible.
 template <class Key, class Row, class Hash>
 class FlatTable {
 public:
@@ -18,14 +20,14 @@ public:
         Row row;
     };
 
-    bool empty() const noexcept { return entries_.empty(); }
-    std::size_t size() const noexcept { return entries_.size(); }
-    const std::vector<Entry>& entries() const noexcept { return entries_; }
+    bool empty() const noexcept { return size_ == 0; }
+    std::size_t size() const noexcept { return size_; }
+    const Entry& entry(std::size_t at) const { return blocks_[at / kBlock][at % kBlock]; }
 
     const Row* find(const Key& key) const {
         if (cells_.empty()) return nullptr;
         const std::size_t found = cells_[cell_of(Hash()(key), key)] & kNumber;
-        return found == 0 ? nullptr : &entries_[found - 1].row;
+        return found == 0 ? nullptr : &entry(found - 1).row;
     }
 
     // Over the row of that key, if there is one.
@@ -33,50 +35,57 @@ public:
 
     // The row of that key, a default one if there was none.
     Row& at(const Key& key) {
-        if ((entries_.size() + 1) * 2 > cells_.size()) grow();
+        if ((size_ + 1) * 2 > cells_.size()) grow();
         const std::uint64_t hash = Hash()(key);
         std::uint64_t& cell = cells_[cell_of(hash, key)];
         if (cell == 0) {
-            entries_.push_back({key, Row()});
-            cell = (hash & kTag) | entries_.size();
+            if (size_ == blocks_.size() * kBlock) blocks_.emplace_back(new Entry[kBlock]);
+            slot(size_) = Entry{key, Row()};
+            cell = (hash & kTag) | ++size_;
         }
-        return entries_[(cell & kNumber) - 1].row;
+        return slot((cell & kNumber) - 1).row;
     }
 
     void clear() {  // The memory stays.
-        entries_.clear();
+        for (; size_ > 0; --size_) slot(size_ - 1) = Entry();
         std::fill(cells_.begin(), cells_.end(), 0);
     }
 
 private:
-    // A cell: the upper half of the hash, and 1 + the place in entries_. 0: empty.
+    // A cell: the upper half of the hash, which says where it belongs, and 1 + the place of the
+    // row. 0: empty.
     static constexpr std::uint64_t kNumber = 0xffffffffU;
     static constexpr std::uint64_t kTag = ~kNumber;
     static constexpr std::size_t kCellsMin = 16;
+    static constexpr std::size_t kBlock = 64;  // Rows.
+
+    Entry& slot(std::size_t at) { return blocks_[at / kBlock][at % kBlock]; }
 
     // Where the key is, or the empty cell where it belongs.
     std::size_t cell_of(std::uint64_t hash, const Key& key) const {
         const std::size_t mask = cells_.size() - 1;
-        std::size_t at = static_cast<std::size_t>(hash) & mask;
+        std::size_t at = static_cast<std::size_t>(hash >> 32) & mask;
         for (; cells_[at] != 0; at = (at + 1) & mask) {
             if ((cells_[at] & kTag) != (hash & kTag)) continue;
-            if (entries_[(cells_[at] & kNumber) - 1].key == key) break;
+            if (entry((cells_[at] & kNumber) - 1).key == key) break;
         }
         return at;
     }
 
     void grow() {
-        cells_.assign(cells_.empty() ? kCellsMin : cells_.size() * 2, 0);
-        const std::size_t mask = cells_.size() - 1;
-        for (std::size_t i = 0; i < entries_.size(); ++i) {
-            const std::uint64_t hash = Hash()(entries_[i].key);
-            std::size_t at = static_cast<std::size_t>(hash) & mask;
-            while (cells_[at] != 0) at = (at + 1) & mask;
-            cells_[at] = (hash & kTag) | (i + 1);
+        std::vector<std::uint64_t> larger(cells_.empty() ? kCellsMin : cells_.size() * 2, 0);
+        const std::size_t mask = larger.size() - 1;
+        for (const std::uint64_t cell : cells_) {
+            if (cell == 0) continue;
+            std::size_t at = static_cast<std::size_t>(cell >> 32) & mask;
+            while (larger[at] != 0) at = (at + 1) & mask;
+            larger[at] = cell;
         }
+        cells_ = std::move(larger);
     }
 
-    std::vector<Entry> entries_;
+    std::vector<std::unique_ptr<Entry[]>> blocks_;
+    std::size_t size_ = 0;
     std::vector<std::uint64_t> cells_;  // A power of two, at most half full; or none.
 };
 

@@ -64,7 +64,7 @@ public:
     void for_each_stream(UserId user, Visit&& visit) const {
         const Heads* const heads = users_.find(user);
         for (std::uint32_t at = heads ? heads->stream : 0; at != 0;) {
-            const Streams::Entry& entry = streams_.entries()[at - 1];
+            const Streams::Entry& entry = streams_.entry(at - 1);
             visit(entry.key.name, entry.row);
             at = entry.row.previous;
         }

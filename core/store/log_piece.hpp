@@ -2,13 +2,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "core/store/message_tables.hpp"
 
 // A piece of the gateway's log: what one commit did to inboxes, conversations and streams, or a
-// part of it. When it was accepted (store clock), then one record behind the other.
+// part of it. When it was accepted (store clock), then one record behind the other. A store in
+// memory keeps its messages as such records, too (message_heap.hpp).
 
 namespace petrel {
 
@@ -40,6 +42,14 @@ void begin_log_piece(std::int64_t accepted_at, std::string& piece);
 void append_log_message(const MessageRow& row, std::string& piece);
 void append_log_stream(UserId user, const StreamRow& row, std::string& piece);
 void append_log_forgotten_stream(const NamedKey& key, std::string& piece);
+
+// The message of a record, between users of these names.
+std::shared_ptr<const StoredMessage> message_of(const LogRecord& record, std::string_view app,
+                                                std::string_view from, std::string_view to);
+Fingerprint fingerprint_of(const LogRecord& record);
+
+// Takes the record at the front of `rest` off it. False, and nothing has changed: it is damaged.
+bool take_log_record(std::string_view& rest, LogRecord& record);
 
 // Reads a piece, whatever it holds. Thread-compatible.
 class LogPieceReader {

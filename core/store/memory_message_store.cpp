@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/store/message_heap.hpp"
 #include "core/store/message_rules.hpp"
 #include "core/store/message_tables.hpp"
 #include "daemons/ring.hpp"
@@ -13,10 +14,9 @@
 namespace petrel {
 namespace {
 
-// Beside the text: the message with its names, its places in inbox and log. (Measured: 780 bytes a
-// message of 200, dedup row included.)
-constexpr std::size_t kMessageBytes = 500;
-constexpr std::size_t kDedupBytes = 80;
+// Of a message, beside its record: its places in inbox and log, at most.
+constexpr std::size_t kPlacesBytes = 48;
+constexpr std::size_t kDedupBytes = 112;
 
 class MemoryTables final : public MessageTables {
 public:
@@ -44,16 +44,19 @@ public:
             put(user(write.user).streams, *write.row, &StreamRow::stream);
         }
         for (const auto& [pair, cseq] : set.conversations) conversations_[pair] = cseq;
-        for (const DedupTable::Entry& entry : set.dedup->entries()) {
+        for (std::size_t i = 0; i < set.dedup->size(); ++i) {
+            const DedupTable::Entry& entry = set.dedup->entry(i);
             dedup_.put(entry.key, entry.row);
             dedup_ends_ = std::max(dedup_ends_, entry.row.accepted_at);
         }
         for (MessageRow& row : set.messages) {
             if (row.is_gone) continue;
-            log_.push_back({row.accepted_at, row.user, row.seq});
-            message_bytes_ += bytes_of(*row.message);
-            user(row.user).inbox.push_back(std::move(row.message));
+            add_to_log(row);
+            ++messages_;
+            user(row.user).inbox.push_back(heap_.add(row));
         }
+        heap_.compact(
+            [this](const LogRecord& record) { return place_of(record.user, record.seq); });
         last_now_ = set.now;
         return {};
     }
@@ -99,10 +102,8 @@ public:
     }
 
     std::error_code find_fingerprint(UserId id, Position seq, Fingerprint& fp) override {
-        const User& owner = user(id);
-        if (seq > owner.floor && seq <= owner.floor + owner.inbox.size()) {
-            fp = owner.inbox[seq - owner.floor - 1]->fp;
-        }
+        const MessageHeap::Place* const place = place_of(id, seq);
+        if (place) fp = fingerprint_of(heap_.at(*place));
         return {};
     }
 
@@ -113,16 +114,18 @@ public:
         std::size_t bytes = 0;
         for (Position seq = std::max(after, owner.floor) + 1;
              seq <= owner.floor + owner.inbox.size() && rows.size() < messages_max; ++seq) {
-            const auto& message = owner.inbox[seq - owner.floor - 1];
-            bytes += message->text.size();
+            const LogRecord record = heap_.at(owner.inbox[seq - owner.floor - 1]);
+            bytes += record.text.size();
             if (bytes > bytes_max && !rows.empty()) break;
-            rows.emplace_back(seq, message);
+            rows.emplace_back(
+                seq, message_of(record, wanted.app, user(record.sender).name, wanted.name));
         }
         return {};
     }
 
     std::size_t memory_bytes() const override {
-        return message_bytes_ + (dedup_.size() + older_dedup_.size()) * kDedupBytes;
+        return heap_.bytes() + messages_ * kPlacesBytes +
+               (dedup_.size() + older_dedup_.size()) * kDedupBytes;
     }
 
     void find_filled_inboxes(UserId after, std::size_t rows_max,
@@ -143,15 +146,17 @@ public:
     std::error_code find_expired_messages(std::int64_t before, std::size_t skip,
                                           std::size_t rows_max,
                                           std::vector<ExpiredMessage>& rows) override {
-        for (const LogEntry& entry : log_) {
-            if (entry.accepted_at >= before || rows.size() >= rows_max) break;
-            const User& owner = user(entry.user);
-            if (entry.seq <= owner.floor) continue;
-            if (skip > 0) {
-                --skip;
-                continue;
+        for (const LogRun& run : log_) {
+            if (run.accepted_at >= before) break;
+            const User& owner = user(run.user);
+            for (Position seq = std::max(run.first, owner.floor + 1); seq <= run.last; ++seq) {
+                if (rows.size() >= rows_max) return {};
+                if (skip > 0) {
+                    --skip;
+                    continue;
+                }
+                rows.push_back({*apps_[owner.app], owner.name, seq});
             }
-            rows.push_back({*apps_[owner.app], owner.name, entry.seq});
         }
         return {};
     }
@@ -159,7 +164,7 @@ public:
     // All of older_dedup_ came before the first of dedup_, and has expired with it. (A row that was
     // put again has grown younger in its place: then they stay longer.)
     std::error_code expire_dedup(std::int64_t before, bool& is_finished) override {
-        if (!dedup_.empty() && dedup_.entries().front().row.accepted_at < before) {
+        if (!dedup_.empty() && dedup_.entry(0).row.accepted_at < before) {
             older_dedup_ = std::exchange(dedup_, {});
             older_dedup_ends_ = dedup_ends_;
         } else if (!older_dedup_.empty() && older_dedup_ends_ < before) {
@@ -196,16 +201,18 @@ private:
         Position last = 0;
         Position floor = 0;  // inbox[0] has position floor + 1.
         std::uint64_t generation = 0;
-        Ring<std::shared_ptr<const StoredMessage>> inbox;
+        Ring<MessageHeap::Place> inbox;
         std::vector<DeviceRow> devices;
         std::vector<StreamRow> streams;
         Slot app = 0;  // In apps_.
         Slot chain = kNoSlot;
     };
-    struct LogEntry {
+    // What one inbox got within a tick of the store's clock.
+    struct LogRun {
         std::int64_t accepted_at;
         UserId user;
-        Position seq;
+        Position first;
+        Position last;
     };
 
     static UserId id_of(Slot slot) { return static_cast<UserId>(slot) + 1; }
@@ -283,10 +290,11 @@ private:
             User& owner = user(id);
             const auto gone = std::min<Position>(up_to - owner.floor, owner.inbox.size());
             for (Position i = 0; i < gone; ++i) {
-                message_bytes_ -= bytes_of(*owner.inbox.front());
+                heap_.remove(owner.inbox.front());
                 owner.inbox.pop_front();
             }
             owner.floor = up_to;
+            messages_ -= gone;
             forgotten_in_log_ += gone;
         }
         shrink_log();
@@ -294,23 +302,42 @@ private:
 
     bool is_known(UserId id) const { return static_cast<std::size_t>(id) <= users_.size(); }
 
-    // Entries of messages that are gone leave from the front, or, when too many of them wait
-    // behind one that is kept, all at once.
-    void shrink_log() {
-        const auto is_gone = [this](const LogEntry& entry) {
-            return entry.seq <= user(entry.user).floor;
-        };
-        while (!log_.empty() && forgotten_in_log_ > 0 && is_gone(log_.front())) {
-            log_.pop_front();
-            --forgotten_in_log_;
+    void add_to_log(const MessageRow& row) {
+        const bool goes_on = !log_.empty() && log_.back().accepted_at == row.accepted_at &&
+                             log_.back().user == row.user && log_.back().last + 1 == row.seq;
+        if (goes_on) {
+            log_.back().last = row.seq;
+        } else {
+            log_.push_back({row.accepted_at, row.user, row.seq, row.seq});
         }
-        if (forgotten_in_log_ < 1024 || forgotten_in_log_ < log_.size() / 2) return;
+    }
+
+    // Messages that are gone leave from the front, or, when too many of them wait behind one that
+    // is kept, all at once.
+    void shrink_log() {
+        // How many it took off the run.
+        const auto shrink = [this](LogRun& run) {
+            const Position gone_to = std::min(user(run.user).floor, run.last);
+            if (gone_to < run.first) return Position{0};
+            return gone_to + 1 - std::exchange(run.first, gone_to + 1);
+        };
+        const auto is_gone = [](const LogRun& run) { return run.first > run.last; };
+        while (!log_.empty() && forgotten_in_log_ > 0) {
+            forgotten_in_log_ -= shrink(log_.front());
+            if (!is_gone(log_.front())) break;
+            log_.pop_front();
+        }
+        if (forgotten_in_log_ < 1024 || forgotten_in_log_ < messages_) return;
+        for (LogRun& run : log_) shrink(run);
         log_.erase(std::remove_if(log_.begin(), log_.end(), is_gone), log_.end());
         forgotten_in_log_ = 0;
     }
 
-    static std::size_t bytes_of(const StoredMessage& message) {
-        return kMessageBytes + message.text.size();
+    // nullptr when it is in no inbox.
+    MessageHeap::Place* place_of(UserId id, Position seq) {
+        User& owner = user(id);
+        const bool is_here = seq > owner.floor && seq - owner.floor <= owner.inbox.size();
+        return is_here ? &owner.inbox[seq - owner.floor - 1] : nullptr;
     }
 
     std::deque<User> users_;  // By id - 1.
@@ -323,9 +350,10 @@ private:
     DedupTable older_dedup_;
     std::int64_t dedup_ends_ = 0;  // When the last row of each was accepted.
     std::int64_t older_dedup_ends_ = 0;
-    std::deque<LogEntry> log_;  // By accepted_at.
+    std::deque<LogRun> log_;  // By accepted_at.
     std::size_t forgotten_in_log_ = 0;
-    std::size_t message_bytes_ = 0;
+    MessageHeap heap_;
+    std::size_t messages_ = 0;
     std::size_t stream_sweep_ = 0;
     std::size_t device_sweep_ = 0;
     std::int64_t last_now_ = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -59,6 +60,31 @@ inline std::uint64_t number_at(std::string_view bytes, std::size_t at) {
         value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
     }
     return value;
+}
+
+// Small numbers in blobs: seven bits to a byte, the low ones first (LEB128).
+constexpr std::size_t kVarintMax = 10;
+
+inline void append_varint(std::uint64_t value, std::string& out) {
+    char bytes[kVarintMax];
+    std::size_t size = 0;
+    for (; value >= 0x80; value >>= 7) bytes[size++] = static_cast<char>(value | 0x80);
+    bytes[size++] = static_cast<char>(value);
+    out.append(bytes, size);
+}
+
+// Takes one off the front of `bytes`. False: there is none.
+inline bool take_varint(std::string_view& bytes, std::uint64_t& value) {
+    value = 0;
+    for (std::size_t i = 0; i < bytes.size() && i < kVarintMax; ++i) {
+        const auto byte = static_cast<unsigned char>(bytes[i]);
+        value |= std::uint64_t{byte & 0x7fU} << (7 * i);
+        if (byte < 0x80) {
+            bytes.remove_prefix(i + 1);
+            return true;
+        }
+    }
+    return false;
 }
 
 }  // namespace petrel

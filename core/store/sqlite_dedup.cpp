@@ -313,8 +313,8 @@ void SqliteDedup::committed(const Batch& batch) {
         order_.clear();
         settling_.clear();
     }
-    for (const DedupTable::Entry& entry : batch.rows->entries()) {
-        recent_.put(entry.key, entry.row);
+    for (std::size_t i = 0; i < batch.rows->size(); ++i) {
+        recent_.put(batch.rows->entry(i).key, batch.rows->entry(i).row);
     }
     recent_bytes_ += batch.text_bytes;
     recent_last_piece_ = std::max(recent_last_piece_, batch.last_piece);
@@ -339,7 +339,8 @@ void SqliteDedup::freeze() {
     next_ = 0;
     order_.clear();
     order_.reserve(settling_.size());
-    for (const DedupTable::Entry& entry : settling_.entries()) {
+    for (std::size_t i = 0; i < settling_.size(); ++i) {
+        const DedupTable::Entry& entry = settling_.entry(i);
         if (entry.row.accepted_at < expired_before_) continue;
         run_.newest = std::max(run_.newest, entry.row.accepted_at);
         order_.push_back({hash_of(entry.key), &entry});

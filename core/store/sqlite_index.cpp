@@ -6,7 +6,6 @@
 
 #include "core/store/log_piece.hpp"
 #include "core/store/sqlite_blobs.hpp"
-#include "protocol/conversation.hpp"
 
 namespace petrel {
 
@@ -99,11 +98,15 @@ int SqliteIndex::replay(std::int64_t id, std::string_view piece) {
 SqliteIndex::Order::Order(const IndexRows& rows) : runs(rows.runs()), pieces(rows.pieces()) {
     std::stable_sort(runs.begin(), runs.end(),
                      [](const InboxRun& a, const InboxRun& b) { return a.user < b.user; });
-    for (const auto& entry : rows.streams().entries()) streams.push_back(&entry);
+    for (std::size_t i = 0; i < rows.streams().size(); ++i) {
+        streams.push_back(&rows.streams().entry(i));
+    }
     std::sort(streams.begin(), streams.end(), [](const auto* a, const auto* b) {
         return a->key.user != b->key.user ? a->key.user < b->key.user : a->key.name < b->key.name;
     });
-    for (const auto& entry : rows.conversations().entries()) conversations.push_back(&entry);
+    for (std::size_t i = 0; i < rows.conversations().size(); ++i) {
+        conversations.push_back(&rows.conversations().entry(i));
+    }
     std::sort(conversations.begin(), conversations.end(), [](const auto* a, const auto* b) {
         return a->key.low != b->key.low ? a->key.low < b->key.low : a->key.high < b->key.high;
     });
@@ -448,18 +451,7 @@ int SqliteIndex::find_messages(
             if (is_full) break;
             const SqliteOwners::Owner* sender = nullptr;
             if (const int code = owners_.find(record.sender, sender)) return code;
-            auto message = std::make_shared<StoredMessage>();
-            message->app = user.app;
-            message->from = sender->name;
-            message->to = user.name;
-            message->fp = FingerprintBlob::parse(record.fp);
-            message->typeu = record.typeu;
-            message->bridge = record.bridge;
-            message->text = record.text;
-            message->conv = conversation_of_users(message->from, message->to);
-            message->cseq = record.cseq;
-            message->send_ts = record.send_ts;
-            rows.emplace_back(record.seq, std::move(message));
+            rows.emplace_back(record.seq, message_of(record, user.app, sender->name, user.name));
             is_full = rows.size() >= messages_max;
         }
         goes_on = !is_full;

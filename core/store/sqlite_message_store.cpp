@@ -32,7 +32,7 @@ CREATE TABLE device(
     user INTEGER NOT NULL, name TEXT NOT NULL, cursor INTEGER NOT NULL, acked BLOB NOT NULL,
     used_at INTEGER NOT NULL, PRIMARY KEY(user, name)) STRICT, WITHOUT ROWID;
 )sql";
-constexpr std::int32_t kVersion = 3;
+constexpr std::int32_t kVersion = 4;
 // A piece of the log or a page of a dedup run fits into one; SQLite makes two system calls a page.
 constexpr int kPageBytes = 8192;
 // A page less with most commits. What a restart takes back of the clock is less than this, and none

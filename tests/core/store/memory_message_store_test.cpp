@@ -16,7 +16,7 @@ StoreOptions with_memory(std::size_t bytes) {
 
 // A message of so many bytes, more or less, with its dedup row.
 AppendResult send_bytes(World& world, const std::string& to, std::size_t bytes) {
-    return world.send("alice", to, std::string(bytes - 580, 'x'));
+    return world.send("alice", to, std::string(bytes - 190, 'x'));
 }
 
 }  // namespace
@@ -106,7 +106,7 @@ TEST_CASE("MemoryMessageStore: full of what nobody has handled, it is busy until
 }
 
 TEST_CASE("MemoryMessageStore: the fingerprints of the dedup horizon count, too") {
-    StoreOptions options = with_memory(100'000);
+    StoreOptions options = with_memory(140'000);
     options.dedup_horizon = std::chrono::minutes{1};
     World world(options);
     world.open("bob");
@@ -126,4 +126,26 @@ TEST_CASE("MemoryMessageStore: the fingerprints of the dedup horizon count, too"
         world.send("alice", "bob", "x");
     }
     CHECK(world.send("alice", "bob", "x").fate == Fate::kAccepted);
+}
+
+TEST_CASE("MemoryMessageStore: what stays among much that goes is read as it was") {
+    StoreOptions options;
+    options.inbox_max = 10;
+    World world(options);
+    world.open("busy");
+    const auto text_of = [](int number) {
+        return std::string(200, 'x') + " for idle user " + std::to_string(number);
+    };
+    for (int i = 0; i < 6000; ++i) {
+        world.send("alice", "busy", std::string(500, 'y'));
+        world.ack("busy", static_cast<Position>(i + 1));
+        if (i % 60 == 0) world.send("alice", "idle" + std::to_string(i), text_of(i));
+    }
+    for (int i = 0; i < 6000; i += 60) {
+        const ReadResult result = world.read("idle" + std::to_string(i));
+        REQUIRE(result.deliveries.size() == 1);
+        REQUIRE(result.deliveries[0].message->text == text_of(i));
+        REQUIRE(result.deliveries[0].message->from == "alice");
+    }
+    CHECK(world.positions("busy").size() == 10);
 }

@@ -87,7 +87,7 @@ TEST_CASE("SqliteStore: a newer schema is refused with what to do") {
     Opening opening;
     REQUIRE(opening.open());
     opening.store.reset();
-    run_sql(opening.path, "PRAGMA user_version=4");
+    run_sql(opening.path, "PRAGMA user_version=5");
     CHECK(!opening.open());
     CHECK(opening.says("newer Petrel"));
     CHECK(opening.says("use that version"));
@@ -227,7 +227,7 @@ TEST_CASE("SqliteStore: a check refuses what opening would refuse, with the same
     write_file(opening.path, bytes);
     is_refused("damaged");
     run_sql(opening.folder.file("newer.db"),
-            "PRAGMA application_id=1349808743; PRAGMA user_version=4");
+            "PRAGMA application_id=1349808743; PRAGMA user_version=5");
     opening.path = opening.folder.file("newer.db");
     is_refused("newer Petrel");
     opening.path = opening.folder.file("missing/petrel.db");
