@@ -406,6 +406,7 @@ struct StoreWriter::Impl {
         std::vector<AppendResult> told;
         std::vector<Delivery> delivered;
         std::size_t next = 0;
+        std::size_t left = results.size();
         const auto tell_appends = [&] {
             if (told.empty()) return;
             observer.on_committed(std::move(told), std::move(delivered));
@@ -416,12 +417,18 @@ struct StoreWriter::Impl {
             if (auto* result = std::get_if<AppendResult>(&value)) {
                 using Fate = AppendResult::Fate;
                 if (result->fate == Fate::kAccepted) ++appends_done;
+                if (told.empty()) {
+                    told.reserve(left);
+                    delivered.reserve(deliveries.size() - next);
+                }
+                --left;
                 told.push_back(std::move(*result));
                 for (; next < delivery_end; ++next) {
                     delivered.push_back(std::move(deliveries[next]));
                 }
                 continue;
             }
+            --left;
             tell_appends();
             if (auto* opened = std::get_if<OpenResult>(&value)) {
                 observer.on_opened(std::move(*opened));
