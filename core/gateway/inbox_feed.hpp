@@ -41,6 +41,7 @@ public:
     void on_page_failed() { is_reading_ = false; }
 
     const Delivery* front() const { return queue_.empty() ? nullptr : &queue_.front(); }
+    std::size_t ready() const { return queue_.size(); }
     void pop();
     // True when a page should be read now; the caller then reads after page_after(), once.
     bool wants_page() const;

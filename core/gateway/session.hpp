@@ -135,6 +135,7 @@ public:
     ProfileId profile_id() const noexcept { return profile_; }
     // What the client of a v1 session was told it is, else empty.
     std::string public_id() const { return told_.session.to_string(); }
+    std::size_t pushes_ready() const noexcept { return traffic_ ? traffic_->feed.ready() : 0; }
     bool is_at_rest() const noexcept { return !traffic_; }  // Nothing kept of any message.
     std::size_t in_flight() const;
     std::uint64_t backlog() const;  // Messages of the inbox that it has not acked yet.

@@ -8,6 +8,8 @@
 namespace petrel {
 namespace {
 
+constexpr std::size_t kPushesAhead = 4;  // Of a session, in a turn.
+
 // A client may close with any number: only those that say something are told apart.
 int kind_of_close(std::uint16_t code) {
     constexpr std::uint16_t kTold[] = {1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011};
@@ -191,11 +193,21 @@ Result<std::uint16_t> Shard::listen(const ListenOptions& options, std::string& w
 }
 
 void Shard::start() {
-    thread_ = std::thread([this] { loop_->run(); });
+    thread_ = std::thread([this] {
+        owner_ = std::this_thread::get_id();
+        loop_->run();
+    });
 }
 
 void Shard::post(std::function<void()> task) {
+    // What waits on the loop goes first.
+    if (owner_ == std::this_thread::get_id() && is_submitting_ && posted_ == 0) {
+        answers_.push_back(std::move(task));
+        return;
+    }
+    ++posted_;
     loop_->post([this, task = std::move(task)] {
+        --posted_;
         begin_input();
         task();
     });
@@ -290,11 +302,16 @@ void Shard::begin_input() {
 void Shard::end_turn() {
     is_turn_end_posted_ = false;
     timers_.set_now(loop_->now());
-    shared_.writer->submit(to_store_);  // It begins while the sessions write.
+    submit();  // It begins while the sessions write, or has answered.
     // A flush may wake other sessions of this shard: until nobody has anything left to say.
     while (!to_flush_.empty()) {
         std::vector<Connection*> batch = std::move(to_flush_);
         to_flush_.clear();
+        // A message goes ahead of its ack, which few wait for; many would hold up the next window.
+        std::stable_partition(batch.begin(), batch.end(), [](Connection* each) {
+            const std::size_t pushes = each->session().pushes_ready();
+            return pushes > 0 && pushes <= kPushesAhead;
+        });
         for (Connection* const connection : batch) {
             connection->is_flush_wanted = false;
             connection->session().flush();
@@ -320,6 +337,15 @@ void Shard::end_turn() {
         }
     }
     if (on_drained_ && connections_.empty()) std::exchange(on_drained_, nullptr)();
+}
+
+// A store in memory may do it on this thread: what it answers belongs to this turn.
+void Shard::submit() {
+    is_submitting_ = true;
+    shared_.writer->submit(to_store_);
+    is_submitting_ = false;
+    for (const std::function<void()>& answer : answers_) answer();
+    answers_.clear();
 }
 
 void Shard::bury(Connection& connection) { to_bury_.push_back(connection.serial()); }

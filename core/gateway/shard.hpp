@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -79,6 +81,7 @@ private:
 
     void begin_input();  // Time moves; the end of this turn is on its way.
     void end_turn();
+    void submit();
     void bury(Connection& connection);
 
     Shared shared_;
@@ -96,11 +99,15 @@ private:
     // They leave at the end of the turn, those to the store first.
     StoreWriter::Batch to_store_;
     std::vector<std::vector<ShardMessage>> outgoing_;  // By shard.
+    bool is_submitting_ = false;
+    std::vector<std::function<void()>> answers_;  // That came while it was.
+    std::atomic<std::size_t> posted_{0};          // Tasks that wait on the loop.
     bool is_turn_end_posted_ = false;
     std::unique_ptr<EventLoop::Alarm> alarm_;
     std::optional<TimePoint> armed_;
     std::function<void()> on_drained_;  // While draining.
     std::thread thread_;
+    std::atomic<std::thread::id> owner_{};
 };
 
 }  // namespace petrel

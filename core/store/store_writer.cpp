@@ -164,7 +164,8 @@ struct StoreWriter::Impl {
         const bool is_first = cursors.empty();
         if (is_first) cursors_due = Clock::now() + options.cursor_delay_max;
         cursors.add(std::move(update));
-        return is_first;
+        has_cursors_come = true;
+        return is_first && is_waiting && waits_until > cursors_due;
     }
 
     void submit(std::vector<Request>& requests, std::vector<CursorUpdate>& updates) {
@@ -278,14 +279,17 @@ struct StoreWriter::Impl {
         }
     }
 
-    // For something to do.
+    // For something to do. While cursors come it looks for them by itself: they need not wake it.
     void wait(Clock::time_point next_trim) {
         std::unique_lock<std::mutex> lock(mutex);
-        Clock::time_point until = next_trim;
+        waits_until = next_trim;
+        if (std::exchange(has_cursors_come, false)) {
+            waits_until = std::min(next_trim, Clock::now() + options.cursor_delay_max);
+        }
         while (!is_stopping && queue.empty()) {
-            if (!cursors.empty()) until = std::min(next_trim, cursors_due);
+            if (!cursors.empty()) waits_until = std::min(waits_until, cursors_due);
             is_waiting = true;
-            if (wake.wait_until(lock, until) == std::cv_status::timeout) break;
+            if (wake.wait_until(lock, waits_until) == std::cv_status::timeout) break;
         }
         is_waiting = false;
     }
@@ -494,6 +498,8 @@ struct StoreWriter::Impl {
     std::vector<Request> queue;
     PendingCursors cursors;
     Clock::time_point cursors_due;
+    Clock::time_point waits_until;  // The thread, while it is_waiting.
+    bool has_cursors_come = false;  // Since it began to wait.
 
     // Changed with the mutex, or by whoever still collects a batch.
     std::atomic<std::size_t> appends_queued{0};
