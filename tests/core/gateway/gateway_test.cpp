@@ -147,6 +147,38 @@ TEST_CASE("Gateway: what came while the receiver was offline is delivered at its
     }
 }
 
+TEST_CASE("Gateway: few messages and many, nothing overtakes on whichever thread the store works") {
+    for (const unsigned shards : {1U, 2U}) {
+        CAPTURE(shards);
+        WireLoop loop;
+        RunningGateway gateway(with_shards(shards));
+        const auto alice = online(loop, gateway, "alice");
+        const auto bob = online(loop, gateway, "bob");
+        constexpr Position kBursts[] = {1, 40, 2, 60, 1, 1, 17, 3, 64, 16, 5};
+        Position sent = 0;
+        Position received = 0;
+        for (int round = 0; round < 60; ++round) {
+            for (const Position burst : kBursts) {
+                const Position begin = sent;
+                for (Position i = 0; i < burst; ++i) {
+                    ++sent;
+                    say(*alice, "m" + std::to_string(sent), sent, "bob");
+                    // What came before is on its way when the rest comes.
+                    if (i == burst / 2) await_ack(*alice, begin);
+                }
+                while (received < sent) {
+                    const Data data = bob->await<Data>();
+                    REQUIRE(data.seq == ++received);
+                    REQUIRE(data.fp == fp("m" + std::to_string(received)));
+                }
+                bob->send(R"({"type":4,"h":)" + std::to_string(received) + "}");
+                if (burst > 2) await_ack(*alice, sent);
+            }
+        }
+        alice->await<Receipt>([&](const Receipt& receipt) { return receipt.delivered == sent; });
+    }
+}
+
 TEST_CASE("Gateway: a plain client and a v1 client talk") {
     WireLoop loop;
     RunningGateway gateway;

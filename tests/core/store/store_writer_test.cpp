@@ -363,6 +363,23 @@ TEST_CASE("StoreWriter: a cursor does not wait for ever for a transaction to rid
     }
 }
 
+TEST_CASE("StoreWriter: every cursor is written in time, however long the thread was to wait") {
+    StoreWriter::Options options = WriterWorld::quiet();
+    options.cursor_delay_max = 3ms;
+    WriterWorld world(options);
+    std::size_t told = 0;
+    for (const auto pause : {0ms, 1ms, 2ms, 3ms, 4ms, 10ms, 0ms, 5ms, 3ms, 20ms, 1ms}) {
+        std::this_thread::sleep_for(pause);
+        world.writer.advance(world.acked(static_cast<Position>(++told)));
+        if (told % 3 == 0) world.writer.advance(world.acked(static_cast<Position>(++told)));
+        world.script->wait([&] {
+            const auto& advances = world.script->advances;
+            return !advances.empty() && advances.back().second == told;
+        });
+    }
+    world.writer.stop();
+}
+
 TEST_CASE("StoreWriter: cursors that fail hurt nobody else and come again") {
     WriterWorld world;
     world.script->close();
