@@ -8,7 +8,7 @@
 namespace petrel {
 namespace {
 
-constexpr std::size_t kPushesAhead = 4;  // Of a session, in a turn.
+constexpr std::size_t kPushesAhead = 4;  // Messages for a session in a turn.
 
 // A client may close with any number: only those that say something are told apart.
 int kind_of_close(std::uint16_t code) {
@@ -307,7 +307,7 @@ void Shard::end_turn() {
     while (!to_flush_.empty()) {
         std::vector<Connection*> batch = std::move(to_flush_);
         to_flush_.clear();
-        // A message goes ahead of its ack, which few wait for; many would hold up the next window.
+        // A few messages leave ahead of acks; many would hold up their sender's next window.
         std::stable_partition(batch.begin(), batch.end(), [](Connection* each) {
             const std::size_t pushes = each->session().pushes_ready();
             return pushes > 0 && pushes <= kPushesAhead;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "tests/bench/peer_websockets.hpp"
 
@@ -341,11 +342,6 @@ public:
         // Made by whoever is first; to the others the same answer.
         send("$JS.API.STREAM.CREATE.BENCH", inbox_,
              R"({"name":"BENCH","subjects":["bench.*"],"storage":"file"})");
-        send("$JS.API.CONSUMER.CREATE.BENCH", inbox_,
-             R"({"stream_name":"BENCH","config":{"deliver_subject":"d.)" + channel_ +
-                 R"(","deliver_policy":"all","ack_policy":"all","max_ack_pending":100000,)"
-                 R"("filter_subject":")" +
-                 subject_ + R"("}})");
     }
 
     void publish(std::string_view payload) override { send(subject_, inbox_, payload); }
@@ -361,9 +357,18 @@ private:
             listener_.on_refused("JetStream: " + std::string(payload));
         } else if (is_sender_) {
             listener_.on_acked();
-        } else if (++answers_ == 2) {
+        } else if (std::exchange(has_stream_, true)) {
             listener_.on_ready();
+        } else {
+            create_consumer();
         }
+    }
+    void create_consumer() {
+        send("$JS.API.CONSUMER.CREATE.BENCH", inbox_,
+             R"({"stream_name":"BENCH","config":{"deliver_subject":"d.)" + channel_ +
+                 R"(","deliver_policy":"all","ack_policy":"all","max_ack_pending":100000,)"
+                 R"("filter_subject":")" +
+                 subject_ + R"("}})");
     }
     void on_pong() override { listener_.on_ready(); }
     void on_all_taken() override {
@@ -374,7 +379,7 @@ private:
     const std::string subject_;
     std::string inbox_;
     std::string ack_to_;  // Of the last message of this read.
-    int answers_ = 0;
+    bool has_stream_ = false;  // It was answered.
 };
 
 }  // namespace
