@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -216,10 +217,16 @@ private:
     // v1: what the client has handled now and was pushed to an earlier session of its device, where
     // the ack got lost. It is read once more, for the receipts of its senders.
     struct Past {
-        Position after = 0;  // Up to here they were told...
-        Position to = 0;     // ...and up to here they are to be.
-        bool is_reading = false;
-        bool is_over() const { return after >= to && !is_reading; }
+        Position after = 0;       // Up to here they were told...
+        Position to = 0;          // ...and up to here they are to be.
+        Position reading_to = 0;  // While a page is read; 0: none is.
+        bool is_over() const { return after >= to && reading_to == 0; }
+        void end_at(Position end) {
+            to = end;
+            after = std::max(after, end - std::min(end, kPositionsMax));
+        }
+        // An honest gap is about a window; the rest of a longer one goes without.
+        static constexpr Position kPositionsMax = 4096;
     };
     // What messages under way need.
     struct Traffic {

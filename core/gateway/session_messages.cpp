@@ -477,7 +477,7 @@ bool Session::on_handled_up_to(Position h) {
         return false;
     }
     if (is_news) {
-        if (handled_ < told_.seq) traffic.past.to = std::min(h, told_.seq);
+        if (handled_ < told_.seq) traffic.past.end_at(std::min(h, told_.seq));
         handled_ = h;
         router_.advance(cursor_update(false, h));
     }
@@ -501,28 +501,28 @@ void Session::send_receipts() {
 
 void Session::read_past() {
     Past& past = traffic_->past;
-    if (past.is_reading || past.is_over()) return;
+    if (past.reading_to != 0 || past.is_over()) return;
     ReadRequest request;
     request.ticket = id_;
     request.app = identity_->app();
     request.user = identity_->user();
     request.after = past.after;
     request.messages_max = std::min<std::size_t>(request.messages_max, past.to - past.after);
-    past.is_reading = router_.read(std::move(request));
+    if (router_.read(std::move(request))) past.reading_to = past.to;
 }
 
 void Session::on_past(const ReadResult& page) {
     Past& past = traffic_->past;
-    past.is_reading = false;
     // Receipts are not kept: without the store these are not sent.
-    Position read = past.to;
+    const Position end = std::exchange(past.reading_to, 0);
+    Position read = end;
     for (const Delivery& delivery : page.deliveries) {
-        if (delivery.seq > past.to) break;
+        if (delivery.seq > end) break;
         read = delivery.seq;
         const StoredMessage& message = *delivery.message;
         add_handled(delivery.seq, message.from, message.conv, message.cseq);
     }
-    past.after = read;
+    past.after = std::max(past.after, read);
     send_receipts();
     host_.want_flush(*this);
 }

@@ -20,6 +20,20 @@ public:
         Row row;
     };
 
+    FlatTable() = default;
+    FlatTable(FlatTable&& other) noexcept { swap(other); }
+    FlatTable& operator=(FlatTable&& other) noexcept {
+        FlatTable taken(std::move(other));
+        swap(taken);
+        return *this;
+    }
+
+    void swap(FlatTable& other) noexcept {
+        blocks_.swap(other.blocks_);
+        cells_.swap(other.cells_);
+        std::swap(size_, other.size_);
+    }
+
     bool empty() const noexcept { return size_ == 0; }
     std::size_t size() const noexcept { return size_; }
     const Entry& entry(std::size_t at) const { return blocks_[at / kBlock][at % kBlock]; }

@@ -30,11 +30,12 @@ public:
     // Of chunks: after compact() at most a quarter more, and a few chunks.
     std::size_t chunk_bytes() const { return chunk_bytes_; }
 
-    // Empties chunks that are the worst filled, a few at a time. `find(record)` says where the
-    // record's place is kept, nullptr when it was removed.
+    // Empties chunks that are badly filled, until little is wasted: over time it moves at most four
+    // bytes for each that was removed. `find(record)` says where the record's place is kept,
+    // nullptr when it was removed.
     template <class Find>
     void compact(Find find) {
-        for (int steps = 0; steps < kStepsMax && is_wasteful(); ++steps) {
+        for (std::size_t left = chunks_.size(); left > 0 && is_wasteful(); --left) {
             sweep_ = sweep_ + 1 < chunks_.size() ? sweep_ + 1 : 0;
             if (!is_sparse(sweep_)) continue;
             const Chunk sparse = release(sweep_);
@@ -50,7 +51,6 @@ private:
     static constexpr std::size_t kChunkBytes = 64 * 1024;
     // A larger one has a chunk of its own, so that little is left over at the end of the others.
     static constexpr std::size_t kSharedMax = kChunkBytes / 8;
-    static constexpr int kStepsMax = 16;
     static constexpr std::uint32_t kNone = 0xffff'ffff;
 
     struct Chunk {

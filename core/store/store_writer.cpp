@@ -410,7 +410,9 @@ struct StoreWriter::Impl {
         std::vector<AppendResult> told;
         std::vector<Delivery> delivered;
         std::size_t next = 0;
-        std::size_t left = results.size();
+        const bool are_all_appends = std::all_of(
+            results.begin(), results.end(),
+            [](const auto& result) { return std::holds_alternative<AppendResult>(result.first); });
         const auto tell_appends = [&] {
             if (told.empty()) return;
             observer.on_committed(std::move(told), std::move(delivered));
@@ -421,18 +423,16 @@ struct StoreWriter::Impl {
             if (auto* result = std::get_if<AppendResult>(&value)) {
                 using Fate = AppendResult::Fate;
                 if (result->fate == Fate::kAccepted) ++appends_done;
-                if (told.empty()) {
-                    told.reserve(left);
-                    delivered.reserve(deliveries.size() - next);
+                if (told.empty() && are_all_appends) {
+                    told.reserve(results.size());
+                    delivered.reserve(deliveries.size());
                 }
-                --left;
                 told.push_back(std::move(*result));
                 for (; next < delivery_end; ++next) {
                     delivered.push_back(std::move(deliveries[next]));
                 }
                 continue;
             }
-            --left;
             tell_appends();
             if (auto* opened = std::get_if<OpenResult>(&value)) {
                 observer.on_opened(std::move(*opened));

@@ -378,7 +378,7 @@ private:
 
     const std::string subject_;
     std::string inbox_;
-    std::string ack_to_;  // Of the last message of this read.
+    std::string ack_to_;       // Of the last message of this read.
     bool has_stream_ = false;  // It was answered.
 };
 

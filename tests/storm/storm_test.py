@@ -143,6 +143,8 @@ class Case:
         of_bob = [event for event in self.events("trace") if event.get("user") == "bob"]
         pushed = {e["seq"] for e in of_bob if e["event"] == "pushed"}
         handled = [e for e in of_bob if e["event"] == "handled"]
+        if not pushed:
+            return False
         if self.profile == "petrel.v1":
             return any(e["h"] >= max(pushed) for e in handled)
         return pushed <= {e["seq"] for e in handled}

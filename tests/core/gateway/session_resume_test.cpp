@@ -117,6 +117,18 @@ TEST_CASE("Session: a long past is read page by page, and no more of it than was
     CHECK(link.world.reads[2].messages_max == 76);
 }
 
+TEST_CASE("Session: of a past beyond measure the last 4096 positions are read") {
+    BrokenLink link(1, 1);
+    say_many(link.alice, 2, 5000);
+    link.bob->drop();
+    FakeClient& back = link.world.online(resumed_at(*link.bob, 5000));
+    link.world.reads.clear();
+    back.ack(5000);
+    REQUIRE(link.world.reads.size() == 8);
+    CHECK(link.world.reads[0].after == 5000 - 4096);
+    CHECK(link.world.cursor_updates.back().position == 5000);
+}
+
 TEST_CASE("Session: a past that cannot be read costs receipts, no more") {
     BrokenLink link(3, 3);
     link.world.hold();

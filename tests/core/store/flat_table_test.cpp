@@ -1,6 +1,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -51,6 +52,19 @@ TEST_CASE("FlatTable: keys of one hash are told apart") {
     CHECK(*table.find(7) == 70);
     CHECK(*table.find(299) == 299);
     CHECK(table.find(300) == nullptr);
+}
+
+TEST_CASE("FlatTable: moved from, it is as new") {
+    FlatTable<std::uint64_t, std::uint64_t, Mixed> table;
+    for (std::uint64_t i = 0; i < 100; ++i) table.put(i, i);
+    FlatTable<std::uint64_t, std::uint64_t, Mixed> other(std::move(table));
+    CHECK(other.size() == 100);
+    CHECK(*other.find(99) == 99);
+    CHECK(table.empty());  // NOLINT(bugprone-use-after-move)
+    table.put(1, 2);
+    CHECK(*table.find(1) == 2);
+    other = std::move(table);
+    CHECK(other.size() == 1);
 }
 
 TEST_CASE("FlatTable: cleared, it is as new") {

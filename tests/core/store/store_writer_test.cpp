@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -369,7 +370,9 @@ TEST_CASE("StoreWriter: every cursor is written in time, however long the thread
     WriterWorld world(options);
     std::size_t told = 0;
     for (const auto pause : {0ms, 1ms, 2ms, 3ms, 4ms, 10ms, 0ms, 5ms, 3ms, 20ms, 1ms}) {
-        std::this_thread::sleep_for(pause);
+        // Where in its waiting the thread is when the cursor comes.
+        const auto until = std::chrono::steady_clock::now() + pause;
+        while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
         world.writer.advance(world.acked(static_cast<Position>(++told)));
         if (told % 3 == 0) world.writer.advance(world.acked(static_cast<Position>(++told)));
         world.script->wait([&] {
