@@ -14,7 +14,7 @@
 namespace petrel {
 namespace {
 
-// Of a message, beside its record: its places in inbox and log, at most.
+// Of a message, beside its record: its places in inbox and log. Of a fingerprint: row and cells.
 constexpr std::size_t kPlacesBytes = 48;
 constexpr std::size_t kDedupBytes = 112;
 
